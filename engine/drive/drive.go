@@ -1,0 +1,124 @@
+// Package drive is one drive: a directory on one file system that stores shards of
+// blobs, each a self-describing file whose every block carries a hash. The engine
+// sees drives through the Drive interface; a local directory and (later) a drive of
+// another node implement it and pass the same conformance suite.
+package drive
+
+import (
+	"context"
+
+	"twofold"
+)
+
+// State is what a drive can do now. The whole program shares it.
+type State uint8
+
+const (
+	Online  State = 1 // reads and writes
+	Suspect State = 2 // slow or erring: not chosen while others will do
+	Offline State = 3 // gone, dead, or not the drive it was
+	Healing State = 4 // writes; still being refilled, reads may miss
+	Full    State = 5 // reads and deletes; below its reserve of free space
+)
+
+// ShardHeader describes a shard; it is the head of its file. With it, and nothing
+// else, a blob can be read back from its shards.
+type ShardHeader struct {
+	Cluster twofold.ClusterID
+	Blob    twofold.BlobID
+	Set     twofold.SetID
+	Index   uint8 // position of the shard: 0..Data+Parity-1, data first
+	Data    uint8
+	Parity  uint8
+	Stripe  uint32 // bytes of content in a full stripe
+	Created twofold.Time
+}
+
+// ShardTrailer is the foot of the file, written at Commit.
+type ShardTrailer struct {
+	Size    int64  // bytes of the blob's content
+	Purpose []byte // what the blob was written for (CBOR, opaque here), at most 4 KiB, for salvage
+}
+
+// ShardInfo is what Stat and Walk tell of a committed shard.
+type ShardInfo struct {
+	Header  ShardHeader
+	Trailer ShardTrailer
+	Bytes   int64 // bytes of the file
+}
+
+// Usage is a file system's space, in bytes.
+type Usage struct {
+	Total uint64
+	Free  uint64 // available to this process
+}
+
+// Drive stores shards. At most one shard of a blob is on a drive. All methods are
+// safe for concurrent use and return *errs.Error: NotFound, NoSpace, ReadOnly,
+// Corrupt (a hash or a record does not match), Unavailable (the drive is offline or
+// did not answer before its deadline), Invalid.
+type Drive interface {
+	ID() twofold.DriveID
+	// String is the path, for people.
+	String() string
+	State() State
+
+	// Create starts a shard. Nothing is found under the blob's id until Commit. An
+	// existing shard of the blob is replaced at Commit (repair does that).
+	Create(ctx context.Context, h ShardHeader) (ShardWriter, error)
+	// Open reads the header and trailer and checks them. The shard stays readable
+	// through the reader after a Delete.
+	Open(ctx context.Context, b twofold.BlobID) (ShardReader, error)
+	// Stat is Open without a reader.
+	Stat(ctx context.Context, b twofold.BlobID) (ShardInfo, error)
+	// Delete removes the shard; that there is none is a success. It is durable in
+	// time, not at return: a shard that comes back after a power cut is garbage
+	// that collection finds again.
+	Delete(ctx context.Context, b twofold.BlobID) error
+	// Walk calls fn for the id of every committed shard, in ascending order from
+	// the first id > after, until fn returns an error, which it returns. Shards
+	// that come or go meanwhile may or may not be seen.
+	Walk(ctx context.Context, after twofold.BlobID, fn func(twofold.BlobID) error) error
+	Usage(ctx context.Context) (Usage, error)
+}
+
+// ShardWriter writes one shard, block by block. Not safe for concurrent use.
+type ShardWriter interface {
+	// WriteBlock appends a block: the hash is computed here. It does not keep p.
+	// Every block but the last of a blob has the same length.
+	WriteBlock(p []byte) error
+	// Commit writes the trailer and makes the shard durable: file and directory
+	// are fsynced, and the drive still has its identity, when it returns nil.
+	Commit(t ShardTrailer) error
+	// Abort discards; after Commit it does nothing.
+	Abort() error
+}
+
+// ShardReader reads a committed shard. Safe for concurrent use.
+type ShardReader interface {
+	Info() ShardInfo
+	// ReadBlocks reads n blocks from block first into p, which has room for them
+	// (BlockLen bytes each, the last one of the blob maybe less), verifies each
+	// block's hash, and returns the bytes read. errs.Corrupt names a bad block.
+	ReadBlocks(ctx context.Context, first, n int64, p []byte) (int, error)
+	Close() error
+}
+
+// BlockLen is the length of the block a shard has of stripe i: the stripe's bytes
+// of content divided by the number of data shards, rounded up. 0 behind the end.
+func BlockLen(h ShardHeader, size, i int64) int64 {
+	start := i * int64(h.Stripe)
+	if start >= size || h.Data == 0 {
+		return 0
+	}
+	n := min(size-start, int64(h.Stripe))
+	return (n + int64(h.Data) - 1) / int64(h.Data)
+}
+
+// Blocks is the number of stripes, and so of blocks in each shard.
+func Blocks(h ShardHeader, size int64) int64 {
+	if h.Stripe == 0 {
+		return 0
+	}
+	return (size + int64(h.Stripe) - 1) / int64(h.Stripe)
+}

@@ -1,0 +1,189 @@
+// Package api is the contract between a mount and the volume: the operations of
+// the POSIX view as requests of plain values, so that the same interface is served
+// in the server's process (volume.Session) and across a connection
+// (volume/remote).
+//
+// Names are bytes as the kernel gives them, not yet keys: the volume maps them.
+// Errors are *errs.Error. Every call may be retried by the transport under its
+// (session, sequence), and has its effect once.
+package api
+
+import (
+	"context"
+
+	"twofold"
+	"twofold/metadata"
+)
+
+// Attr are an inode's attributes, as stat(2) wants them, before the mount's
+// defaults for what was never set.
+type Attr struct {
+	_       struct{} `cbor:",toarray"`
+	Ino     twofold.Ino
+	Type    metadata.Type
+	Mode    uint32 // permission bits
+	UID     uint32
+	GID     uint32
+	ModeSet bool // false: the mount's umask and type decide
+	UIDSet  bool // false: the mount's owner
+	GIDSet  bool // false: the mount's group
+	Nlink   uint32
+	Rdev    uint32
+	Size    int64
+	Stored  int64 // bytes in extents
+	Atime   twofold.Time
+	Mtime   twofold.Time
+	Ctime   twofold.Time
+	Btime   twofold.Time
+	Version uint64 // changes whenever content does
+	ETag    string
+}
+
+// SetAttr changes attributes; nil fields stay. The volume decides ctime.
+type SetAttr struct {
+	Mode  *uint32       `cbor:"1,keyasint,omitempty"`
+	UID   *uint32       `cbor:"2,keyasint,omitempty"`
+	GID   *uint32       `cbor:"3,keyasint,omitempty"`
+	Size  *int64        `cbor:"4,keyasint,omitempty"`
+	Atime *twofold.Time `cbor:"5,keyasint,omitempty"`
+	Mtime *twofold.Time `cbor:"6,keyasint,omitempty"`
+	// Token of the write lease this is sent under; 0: none (the volume recalls
+	// other holders of the lease when Size or times change).
+	Token uint64 `cbor:"7,keyasint,omitempty"`
+}
+
+// Create asks for a new inode.
+type Create struct {
+	Type      metadata.Type `cbor:"1,keyasint"`
+	Mode      uint32        `cbor:"2,keyasint"` // permission bits after umask
+	UID       uint32        `cbor:"3,keyasint"`
+	GID       uint32        `cbor:"4,keyasint"`
+	Rdev      uint32        `cbor:"5,keyasint,omitempty"`
+	Target    string        `cbor:"6,keyasint,omitempty"`
+	Exclusive bool          `cbor:"7,keyasint,omitempty"`
+}
+
+// DirEntry is one entry of a listing.
+type DirEntry struct {
+	_      struct{} `cbor:",toarray"`
+	Name   string   // as the mount shows it
+	Cursor string   // give it to ReadDir to go on behind this entry
+	Attr   Attr     // Ino and Type always; the rest where attributes were asked for
+}
+
+// Segment is written bytes at an offset.
+type Segment struct {
+	Off  int64
+	Data []byte
+}
+
+// Write is what a mount flushes: everything that write(2) gave it since the last
+// flush, as one change of the inode. Segments do not overlap.
+type Write struct {
+	Token    uint64           // the write lease it is sent under; errs.Fenced when that has ended
+	Segments []Segment        // the volume makes them inline extents or blobs
+	Punch    []metadata.Range // ranges that become holes, before Segments
+	Size     int64            // the file's size is at least this afterwards
+	Mtime    twofold.Time
+	ETag     string // MD5 of the whole content where the mount knows it, else empty
+	KillPriv bool   // clear set-id bits
+}
+
+// Lease is the right to hold unwritten bytes of an inode, or to cache it.
+type Lease struct {
+	_     struct{} `cbor:",toarray"`
+	Token uint64   // the fencing token: larger than any token given before for the inode
+	Attr  Attr     // as of the grant
+}
+
+// StatFS is statvfs(3): bytes that the store can still take at its parity, and has.
+type StatFS struct {
+	_     struct{} `cbor:",toarray"`
+	Total uint64
+	Free  uint64
+	Files uint64 // inodes in use, where known
+}
+
+// Files is the POSIX view of the volume for one mount's session. RootIno is the
+// directory of buckets: Create there makes a bucket, Rmdir removes an empty one.
+// Safe for concurrent use.
+type Files interface {
+	Lookup(ctx context.Context, dir twofold.Ino, name string) (Attr, error)
+	GetAttr(ctx context.Context, ino twofold.Ino) (Attr, error)
+	SetAttr(ctx context.Context, ino twofold.Ino, a SetAttr) (Attr, error)
+	// Create makes an inode. Without Exclusive an existing regular file is
+	// returned, with existed true.
+	Create(ctx context.Context, dir twofold.Ino, name string, c Create) (a Attr, existed bool, err error)
+	Link(ctx context.Context, ino, dir twofold.Ino, name string) (Attr, error)
+	Unlink(ctx context.Context, dir twofold.Ino, name string) error
+	Rmdir(ctx context.Context, dir twofold.Ino, name string) error
+	Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error
+	Readlink(ctx context.Context, ino twofold.Ino) (string, error)
+	// ReadDir lists entries behind cursor ("" from the start), at most max; eof
+	// tells that none are left. Without "." and "..".
+	ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) (entries []DirEntry, eof bool, err error)
+
+	// Open pins the inode: its content stays after the last unlink, until as many
+	// Releases. errs.Stale where it is gone.
+	Open(ctx context.Context, ino twofold.Ino) (Attr, error)
+	Release(ctx context.Context, ino twofold.Ino) error
+	// Read fills p from off and returns how many bytes there were (short only at
+	// the end of the file), as one atomic version. Up to MaxIO bytes. It recalls
+	// other sessions' write leases, not the caller's own.
+	Read(ctx context.Context, ino twofold.Ino, off int64, p []byte) (int, error)
+	// Write commits durably what was flushed, and returns the new attributes.
+	Write(ctx context.Context, ino twofold.Ino, w Write) (Attr, error)
+
+	// AcquireWrite asks for the write lease; it waits while others give theirs
+	// back. A session that has it already gets the same token.
+	AcquireWrite(ctx context.Context, ino twofold.Ino) (Lease, error)
+	// ReleaseWrite gives it back. What was written must have been flushed.
+	ReleaseWrite(ctx context.Context, ino twofold.Ino, token uint64) error
+
+	// GetXattr and friends: xattr(7). errs.NoAttr, errs.Exists, errs.Unsupported.
+	GetXattr(ctx context.Context, ino twofold.Ino, name string) ([]byte, error)
+	SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error
+	ListXattr(ctx context.Context, ino twofold.Ino) ([]string, error)
+	RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error
+
+	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
+}
+
+// MaxIO is the most bytes of one Read, and of all Segments of one Write.
+const MaxIO = 16 << 20
+
+// Holder is the mount's side of leases: what the volume calls back.
+type Holder interface {
+	// Recall asks for the write lease back: flush what is held (with Write, under
+	// the token) and ReleaseWrite, or just ReleaseWrite. It returns when that is
+	// done. It must make progress without waiting for any FUSE request in flight.
+	// A token that the holder does not have is answered with nil at once.
+	Recall(ctx context.Context, ino twofold.Ino, token uint64) error
+	// Held lists the leases and open files the holder believes to have, for a
+	// server that came back without memory of them.
+	Held() Held
+	// Lost tells that the session ended on the server's side: every lease is gone,
+	// and unflushed bytes can not be saved any more (EIO at fsync and close).
+	Lost(err error)
+}
+
+// Held is a session's leases and pins.
+type Held struct {
+	_      struct{} `cbor:",toarray"`
+	Writes []HeldWrite
+	Opens  []HeldOpen
+}
+
+// HeldWrite is a write lease that a mount had before the connection broke.
+type HeldWrite struct {
+	_     struct{} `cbor:",toarray"`
+	Ino   twofold.Ino
+	Token uint64
+}
+
+// HeldOpen is an open file: Count opens of Ino.
+type HeldOpen struct {
+	_     struct{} `cbor:",toarray"`
+	Ino   twofold.Ino
+	Count int
+}
