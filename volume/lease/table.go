@@ -1,0 +1,415 @@
+// Package lease is the table of write leases: which mount may hold unwritten bytes
+// of which inode. It lives in the server's memory; what makes it safe across a
+// restart is that holders come back and say what they held before anybody is
+// answered (see Table.Ready), and what makes it safe against a holder that never
+// comes back is the term.
+//
+// Three parties meet here:
+//
+//	a holder    acquires a lease, flushes under its token, releases it
+//	an observer (GET, HEAD, LIST, stat of somebody else) recalls it and then looks
+//	an excluder (a conditional write, a truncate) keeps it away while it works
+//
+// An observer must look after the release. It asks for the table's generation,
+// takes its snapshot of the metadata, and then calls Settled: that fails when any of
+// the inodes is leased now, or was released since the generation, and the observer
+// takes another snapshot. Without the second half of that test, a lease that is
+// granted, used and released between the snapshot and the check would hide a
+// write(2) that had returned.
+package lease
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"twofold"
+	"twofold/internal/errs"
+)
+
+// Holder is a session that can hold leases.
+type Holder interface {
+	// ID is the session's.
+	ID() twofold.SessionID
+	// Recall asks for the lease back and returns when it was released, or when it
+	// can't be known (connection lost). Called without locks held.
+	Recall(ctx context.Context, ino twofold.Ino, token uint64) error
+	// Silent is how long nothing was heard of the session; a session known to be
+	// dead answers a very long time.
+	Silent() time.Duration
+}
+
+// maxReleased bounds the memory of past releases; beyond it everybody looks again once.
+const maxReleased = 1 << 16
+
+// Table is safe for concurrent use.
+type Table struct {
+	term time.Duration
+	log  *slog.Logger
+	done <-chan struct{} // closed when the server stops
+
+	ready chan struct{} // closed when holders of before the start are back, or had their time
+
+	mu        sync.Mutex
+	inodes    map[twofold.Ino]*state
+	lastToken uint64
+	gen       uint64                 // counts releases
+	released  map[twofold.Ino]uint64 // gen at which a lease was released last
+	floor     uint64                 // releases up to here are forgotten
+	isReady   bool
+}
+
+type state struct {
+	holder    Holder
+	token     uint64
+	busy      int // flushes under the token that are under way
+	exclusive int // excluders at work or waiting
+	recalling bool
+	changed   chan struct{} // closed and renewed at each change
+}
+
+// NewTable returns a table that is not ready: see Ready. A holder is given term to
+// answer a recall after it was heard of last. Tokens start above any that an
+// earlier process gave: they are taken from the clock.
+func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table {
+	return &Table{
+		term: term, log: log, done: done, ready: make(chan struct{}),
+		inodes:    map[twofold.Ino]*state{},
+		released:  map[twofold.Ino]uint64{},
+		lastToken: uint64(time.Now().UnixNano()),
+	}
+}
+
+// Ready opens the table: from now on an inode that is not in it has no lease.
+func (t *Table) Ready() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isReady {
+		t.isReady = true
+		close(t.ready)
+	}
+}
+
+func (t *Table) waitReady(ctx context.Context) error {
+	select {
+	case <-t.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-t.ready:
+		return nil
+	case <-ctx.Done():
+		return errs.E("lease.waitReady", errs.Canceled, ctx.Err())
+	case <-t.done:
+		return errs.Newf("lease.waitReady", errs.Unavailable, "the server is stopping")
+	}
+}
+
+// stateOf returns the inode's state; t.mu is held.
+func (t *Table) stateOf(ino twofold.Ino) *state {
+	s := t.inodes[ino]
+	if s == nil {
+		s = &state{changed: make(chan struct{})}
+		t.inodes[ino] = s
+	}
+	return s
+}
+
+// wake tells waiters of a change and drops a state nobody needs; t.mu is held.
+func (t *Table) wake(ino twofold.Ino, s *state) {
+	close(s.changed)
+	s.changed = make(chan struct{})
+	if s.holder == nil && s.exclusive == 0 && s.busy == 0 && t.inodes[ino] == s {
+		delete(t.inodes, ino)
+	}
+}
+
+// wait blocks until ch is closed; t.mu is not held.
+func (t *Table) wait(ctx context.Context, ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return errs.E("lease.wait", errs.Canceled, ctx.Err())
+	case <-t.done:
+		return errs.Newf("lease.wait", errs.Unavailable, "the server is stopping")
+	}
+}
+
+// Acquire grants the write lease of ino to h, recalling another holder's first. A
+// holder that has it gets its token again.
+func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token uint64, err error) {
+	if err := t.waitReady(ctx); err != nil {
+		return 0, err
+	}
+	for {
+		t.mu.Lock()
+		s := t.stateOf(ino)
+		switch {
+		case s.exclusive > 0 || s.recalling && s.holder != nil:
+			// an excluder is at work, or the lease is on its way back: also from
+			// this holder, which must not have the old token renewed under it
+		case s.holder == nil:
+			t.lastToken++
+			s.holder, s.token = h, t.lastToken
+			t.mu.Unlock()
+			return s.token, nil
+		case s.holder.ID() == h.ID():
+			token := s.token
+			t.mu.Unlock()
+			return token, nil
+		default:
+			t.recallLocked(ino, s)
+		}
+		ch := s.changed
+		t.mu.Unlock()
+		if err := t.wait(ctx, ch); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Reclaim gives h a lease that it held before this process started. It may be
+// called before Ready only, else it is errs.Fenced.
+func (t *Table) Reclaim(h Holder, ino twofold.Ino, token uint64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.stateOf(ino)
+	if s.holder != nil && s.holder.ID() == h.ID() && s.token == token {
+		s.holder = h // the same session over a new connection
+		return nil
+	}
+	if t.isReady || s.holder != nil {
+		t.wake(ino, s)
+		return errs.Newf("lease.Reclaim", errs.Fenced, "the lease of inode %d was given to others", ino)
+	}
+	s.holder, s.token = h, token
+	t.lastToken = max(t.lastToken, token)
+	return nil
+}
+
+// Release gives a lease back. A token that is not current changes nothing.
+func (t *Table) Release(h Holder, ino twofold.Ino, token uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.inodes[ino]
+	if s == nil || s.holder == nil || s.holder.ID() != h.ID() || s.token != token {
+		return
+	}
+	t.dropLocked(ino, s)
+}
+
+// dropLocked ends the lease of s; t.mu is held.
+func (t *Table) dropLocked(ino twofold.Ino, s *state) {
+	s.holder, s.token = nil, 0
+	t.gen++
+	if len(t.released) >= maxReleased {
+		clear(t.released)
+		t.floor = t.gen
+	}
+	t.released[ino] = t.gen
+	t.wake(ino, s)
+}
+
+// Use begins a flush under a token; end must be called after it was committed or
+// has failed. The lease isn't taken away in between. errs.Fenced when the token is
+// not current. Token 0 is good where h itself holds the lease, or nobody does.
+func (t *Table) Use(ctx context.Context, h Holder, ino twofold.Ino, token uint64) (end func(), err error) {
+	if token == 0 {
+		return t.useWithout(ctx, h, ino)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.inodes[ino]
+	if s == nil || s.holder == nil || s.holder.ID() != h.ID() || s.token != token {
+		return nil, errs.Newf("lease.Use", errs.Fenced, "the write lease of inode %d has ended", ino)
+	}
+	s.busy++
+	return func() { t.endUse(ino, s) }, nil
+}
+
+func (t *Table) useWithout(ctx context.Context, h Holder, ino twofold.Ino) (func(), error) {
+	t.mu.Lock()
+	if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() == h.ID() {
+		s.busy++
+		t.mu.Unlock()
+		return func() { t.endUse(ino, s) }, nil
+	}
+	t.mu.Unlock()
+	return t.Exclude(ctx, ino)
+}
+
+func (t *Table) endUse(ino twofold.Ino, s *state) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.busy--
+	t.wake(ino, s)
+}
+
+// Exclude recalls the lease of ino and keeps it from being granted until end is
+// called. Excluders do not exclude each other.
+func (t *Table) Exclude(ctx context.Context, ino twofold.Ino) (end func(), err error) {
+	if err := t.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	s := t.stateOf(ino)
+	s.exclusive++
+	for s.holder != nil {
+		t.recallLocked(ino, s)
+		ch := s.changed
+		t.mu.Unlock()
+		err := t.wait(ctx, ch)
+		t.mu.Lock()
+		if err != nil {
+			s.exclusive--
+			t.wake(ino, s)
+			t.mu.Unlock()
+			return nil, err
+		}
+	}
+	t.mu.Unlock()
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		s.exclusive--
+		t.wake(ino, s)
+	}, nil
+}
+
+// Generation is where an observer starts: see the package comment.
+func (t *Table) Generation(ctx context.Context) (uint64, error) {
+	if err := t.waitReady(ctx); err != nil {
+		return 0, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.gen, nil
+}
+
+// Settled reports whether a snapshot taken after Generation returned gen shows
+// everything that was written to inos under leases of others than self. If not, it
+// recalls what is leased, waits for it, and returns false: take another snapshot.
+func (t *Table) Settled(ctx context.Context, gen uint64, self twofold.SessionID, inos ...twofold.Ino) (bool, error) {
+	t.mu.Lock()
+	settled := true
+	var held []twofold.Ino
+	for _, ino := range inos {
+		if gen < t.floor || t.released[ino] > gen {
+			settled = false
+		}
+		if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() != self {
+			settled = false
+			held = append(held, ino)
+			t.recallLocked(ino, s) // all at once, waited for below
+		}
+	}
+	t.mu.Unlock()
+	for _, ino := range held {
+		if err := t.waitFree(ctx, ino, self); err != nil {
+			return false, err
+		}
+	}
+	return settled, nil
+}
+
+// waitFree waits until the lease that ino has now is given back.
+func (t *Table) waitFree(ctx context.Context, ino twofold.Ino, self twofold.SessionID) error {
+	t.mu.Lock()
+	s := t.inodes[ino]
+	if s == nil || s.holder == nil || s.holder.ID() == self {
+		t.mu.Unlock()
+		return nil
+	}
+	token := s.token
+	for s.holder != nil && s.token == token {
+		t.recallLocked(ino, s)
+		ch := s.changed
+		t.mu.Unlock()
+		if err := t.wait(ctx, ch); err != nil {
+			return err
+		}
+		t.mu.Lock()
+	}
+	t.mu.Unlock()
+	return nil
+}
+
+// recallLocked starts a recall of the lease of s, once; t.mu is held.
+func (t *Table) recallLocked(ino twofold.Ino, s *state) {
+	if s.recalling || s.holder == nil {
+		return
+	}
+	s.recalling = true
+	go t.recall(ino, s, s.holder, s.token)
+}
+
+// recall asks the holder for the lease until it is released, or until the holder
+// was silent for the term: then the lease is revoked, and what its holder still
+// sends under the token is refused. A slow holder that is alive is waited for.
+func (t *Table) recall(ino twofold.Ino, s *state, h Holder, token uint64) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	asked := make(chan error, 1)
+	ask := func() { asked <- h.Recall(ctx, ino, token) }
+	go ask()
+	tick := time.NewTicker(t.term / 8)
+	defer tick.Stop()
+	for {
+		t.mu.Lock()
+		gone := s.holder == nil || s.token != token
+		idle := s.busy == 0
+		changed := s.changed
+		if gone {
+			s.recalling = false
+			t.wake(ino, s)
+			t.mu.Unlock()
+			return
+		}
+		if idle && h.Silent() > t.term {
+			t.log.Warn("write lease revoked: its mount was not heard of for the lease term",
+				"inode", ino, "session", h.ID(), "term", t.term)
+			s.recalling = false
+			t.dropLocked(ino, s)
+			t.mu.Unlock()
+			return
+		}
+		t.mu.Unlock()
+		select {
+		case err := <-asked:
+			if err != nil {
+				t.log.Debug("recall not answered", "inode", ino, "session", h.ID(), "err", err)
+			} else {
+				// The holder says that it has nothing under the token (any more).
+				t.Release(h, ino, token)
+				continue
+			}
+			time.AfterFunc(t.term/8, ask)
+		case <-changed:
+		case <-tick.C:
+		case <-t.done:
+			return
+		}
+	}
+}
+
+// ReleaseAll ends every lease of a session that has ended.
+func (t *Table) ReleaseAll(id twofold.SessionID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ino, s := range t.inodes {
+		if s.holder != nil && s.holder.ID() == id {
+			t.dropLocked(ino, s)
+		}
+	}
+}
+
+// Leased reports whether somebody holds the inode's write lease.
+func (t *Table) Leased(ino twofold.Ino) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.inodes[ino]
+	return s != nil && s.holder != nil
+}
