@@ -1,0 +1,159 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"twofold/internal/errs"
+)
+
+// Handler serves the peer's requests, each on a goroutine of its own. The context
+// ends when the caller goes away (CanceledByPeer) or the connection is lost; the
+// answer is sent, if it still can be, whenever the handler returns.
+type Handler interface {
+	Serve(ctx context.Context, r *Request) (Answer, error)
+}
+
+// Request is a request of the peer. It is the handler's until that returns.
+type Request struct {
+	Conn    *Conn
+	Method  Method
+	Payload []byte // pooled: not to be kept
+	header  []byte
+}
+
+// Decode reads the request's header into v; errs.Invalid.
+func (r *Request) Decode(v any) error { return r.Conn.codec.Decode(r.header, v) }
+
+// Answer is what a handler returns beside a nil error.
+type Answer struct {
+	Header  any     // encoded as CBOR; nil is none
+	Payload []byte  // raw bytes
+	Buffer  *Buffer // freed when Payload has been written; may be nil
+}
+
+// incoming is a request in service.
+type incoming struct {
+	urgent bool
+	bytes  int64
+	cancel context.CancelCauseFunc
+}
+
+// readRequest reads a request's content and starts its handler.
+func (c *Conn) readRequest(f head, h Handler) error {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	in := &incoming{urgent: f.urgent, bytes: int64(f.payload), cancel: cancel}
+	if err := c.admit(f.id, in); err != nil {
+		cancel(nil)
+		return err
+	}
+	r := &Request{Conn: c, Method: f.method, header: make([]byte, f.header)}
+	var buf *Buffer
+	if f.payload > 0 {
+		buf = c.cfg.Pool.Get(f.payload)
+		r.Payload = buf.B
+	}
+	_, err := io.ReadFull(c.r, r.header)
+	if err == nil {
+		_, err = io.ReadFull(c.r, r.Payload)
+	}
+	if err != nil {
+		cancel(nil)
+		buf.Free()
+		return err
+	}
+	c.served.Add(1)
+	go func() {
+		defer c.served.Done()
+		c.serve(ctx, f.id, in, h, r, buf)
+	}()
+	return nil
+}
+
+// admit counts a request in; an error is a peer that exceeds what it was told.
+func (c *Conn) admit(id uint64, in *incoming) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active[id] != nil {
+		return badFrame("request id %d is in use", id)
+	}
+	n := &c.usage.Calls
+	limit := c.cfg.Limits.Calls
+	if in.urgent {
+		n, limit = &c.usage.Urgent, c.cfg.Limits.Urgent
+	}
+	if *n >= limit || c.usage.Bytes+in.bytes > c.cfg.Limits.Bytes {
+		return badFrame("more requests in flight than allowed")
+	}
+	*n++
+	c.usage.Bytes += in.bytes
+	c.active[id] = in
+	return nil
+}
+
+// leave counts a request out. It is called before the answer is sent: the peer may
+// use the slot as soon as it has it.
+func (c *Conn) leave(id uint64, in *incoming) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.active, id)
+	if in.urgent {
+		c.usage.Urgent--
+	} else {
+		c.usage.Calls--
+	}
+	c.usage.Bytes -= in.bytes
+}
+
+func (c *Conn) cancelRequest(id uint64) {
+	c.mu.Lock()
+	in := c.active[id]
+	c.mu.Unlock()
+	if in != nil { // else it was answered in the meantime
+		in.cancel(errPeerCanceled)
+	}
+}
+
+func (c *Conn) serve(ctx context.Context, id uint64, in *incoming, h Handler, r *Request, buf *Buffer) {
+	a, err := c.run(ctx, h, r)
+	in.cancel(nil)
+	buf.Free()
+	var header []byte
+	if err == nil {
+		header, err = c.codec.Encode(a.Header)
+		if err == nil && (len(header) > MaxHeader || len(a.Payload) > maxPayload) {
+			err = errs.Newf("rpc.serve", errs.TooLarge, "an answer of %d + %d bytes", len(header), len(a.Payload))
+		}
+	}
+	f := head{typ: frameAnswer, id: id, header: len(header), payload: len(a.Payload)}
+	payload := a.Payload
+	if err != nil {
+		header, _ = c.codec.Encode(encodeError(err)) // two strings and a number
+		f = head{typ: frameError, id: id, header: len(header)}
+		payload = nil
+	}
+	c.leave(id, in)
+	var b [headLen]byte
+	f.put(&b)
+	c.w.send(nil, &b, header, payload)
+	a.Buffer.Free()
+}
+
+// run calls the handler. A handler that panics fails its request and is logged:
+// one malformed request must not end everybody's mounts.
+func (c *Conn) run(ctx context.Context, h Handler, r *Request) (a Answer, err error) {
+	if h == nil {
+		return Answer{}, errs.Newf("rpc.serve", errs.Unsupported, "no requests are served here")
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			c.cfg.Logger.Error("request handler panicked", slog.Int("method", int(r.Method)),
+				slog.String("panic", fmt.Sprint(v)), slog.String("stack", string(debug.Stack())))
+			a, err = Answer{}, errs.Newf("rpc.serve", errs.Other, "internal error")
+		}
+	}()
+	return h.Serve(ctx, r)
+}
