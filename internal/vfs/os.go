@@ -1,0 +1,212 @@
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// OS returns the operating system's file system.
+func OS() FS { return osFS{} }
+
+type osFS struct{}
+
+var (
+	_ FS   = osFS{}
+	_ File = (*osFile)(nil)
+)
+
+func (osFS) Open(name string) (File, error) {
+	return openOS(name, os.O_RDONLY)
+}
+
+func (osFS) Create(name string) (File, error) {
+	return openOS(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+}
+
+func openOS(name string, flag int) (File, error) {
+	for {
+		// os.OpenFile would try to register the file with the poller, which a
+		// regular file always refuses; this saves those system calls.
+		fd, err := unix.Open(name, flag|unix.O_CLOEXEC, 0o600)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return &osFile{f: os.NewFile(uintptr(fd), name)}, nil
+	}
+}
+
+func (osFS) Mkdir(name string) error              { return os.Mkdir(name, 0o700) }
+func (osFS) Link(oldname, newname string) error   { return os.Link(oldname, newname) }
+func (osFS) Remove(name string) error             { return os.Remove(name) }
+func (osFS) Rename(oldname, newname string) error { return renameOS(oldname, newname) }
+
+// renameOS spares the lstat of os.Rename.
+func renameOS(oldname, newname string) error {
+	for {
+		err := unix.Rename(oldname, newname)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
+		}
+	}
+}
+
+func (osFS) List(name string, fn func(Entry) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		batch, err := f.ReadDir(1024)
+		for _, e := range batch {
+			if err := fn(Entry{Name: e.Name(), Dir: e.IsDir()}); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (osFS) Stat(name string) (Info, error) {
+	var st unix.Stat_t
+	for {
+		err := unix.Stat(name, &st)
+		if err == nil {
+			return infoOf(&st), nil
+		}
+		if err != unix.EINTR {
+			return Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
+		}
+	}
+}
+
+func infoOf(st *unix.Stat_t) Info {
+	return Info{
+		Size: st.Size, Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR,
+		Dev: st.Dev, Ino: st.Ino, Ctime: st.Ctim.Nano(),
+	}
+}
+
+func (osFS) SyncDir(name string) error {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	for {
+		// fsync, not fdatasync: ext4 would leave out a change of entries that did
+		// not change the directory's size.
+		err := unix.Fsync(fd)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &fs.PathError{Op: "fsync", Path: name, Err: err}
+		}
+	}
+}
+
+func (osFS) StatFS(name string) (FSInfo, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(name, &st)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			return FSInfo{}, &fs.PathError{Op: "statfs", Path: name, Err: err}
+		}
+	}
+	unit := uint64(st.Frsize)
+	if unit == 0 {
+		unit = uint64(st.Bsize)
+	}
+	return FSInfo{
+		Total: st.Blocks * unit, Free: st.Bavail * unit,
+		ID:   uint64(uint32(st.Fsid.Val[0])) | uint64(uint32(st.Fsid.Val[1]))<<32,
+		Type: int64(st.Type), ReadOnly: st.Flags&unix.ST_RDONLY != 0,
+	}, nil
+}
+
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		f.Close()
+		err = &fs.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return nil, err
+}
+
+// osFile is a file of the operating system.
+type osFile struct{ f *os.File }
+
+func (o *osFile) ReadAt(p []byte, off int64) (int, error)  { return o.f.ReadAt(p, off) }
+func (o *osFile) WriteAt(p []byte, off int64) (int, error) { return o.f.WriteAt(p, off) }
+func (o *osFile) Close() error                             { return o.f.Close() }
+
+// Sync is fdatasync(2): it writes all metadata that reading the content back needs,
+// the size included.
+func (o *osFile) Sync() error {
+	for {
+		err := unix.Fdatasync(int(o.f.Fd()))
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &fs.PathError{Op: "fsync", Path: o.f.Name(), Err: err}
+		}
+	}
+}
+
+func (o *osFile) StartSync(off, n int64) error {
+	err := unix.SyncFileRange(int(o.f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+	if err == unix.ENOSYS || err == unix.ESPIPE || err == unix.EINVAL {
+		return nil // a hint that this file system does not take
+	}
+	if err != nil {
+		return &fs.PathError{Op: "sync_file_range", Path: o.f.Name(), Err: err}
+	}
+	return nil
+}
+
+func (o *osFile) Stat() (Info, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(o.f.Fd()), &st); err != nil {
+		return Info{}, &fs.PathError{Op: "fstat", Path: o.f.Name(), Err: err}
+	}
+	return infoOf(&st), nil
+}
+
+// Errno returns the system's error number in err's chain, or 0.
+func Errno(err error) syscall.Errno {
+	for err != nil {
+		if e, ok := err.(syscall.Errno); ok {
+			return e
+		}
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return 0
+		}
+		err = u.Unwrap()
+	}
+	return 0
+}
