@@ -1,6 +1,7 @@
 package keypath
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -270,6 +271,34 @@ func FuzzLongLevel(f *testing.F) {
 		n, k, err := LongLevel(prefix, name)
 		if err == nil && k == Whole && validComp(prefix) {
 			checkBack(t, n.Comp, n.File)
+		}
+	})
+}
+
+// A walk in byte order that remembers the last level shows each level once: the
+// long components of a level are next to each other among the long ones.
+func TestLevelsAreContiguous(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		atom := rapid.SampledFrom([]string{"a", "b", "%", "\x00", "é", "€", "😀"})
+		var comps []string
+		for range rapid.IntRange(2, 30).Draw(t, "comps") {
+			s := strings.Repeat("a", rapid.IntRange(236, 241).Draw(t, "head")) + strings.Join(rapid.SliceOfN(atom, 0, 5).Draw(t, "next"), "") +
+				strings.Repeat("a", rapid.SampledFrom([]int{0, 30, 230, 240}).Draw(t, "tail"))
+			comps = append(comps, s)
+		}
+		slices.Sort(comps)
+		for depth := 1; depth <= 2; depth++ {
+			seen, last := map[string]bool{}, ""
+			for _, c := range comps {
+				p, ok := LongPrefix(c, false, depth)
+				if !ok || p == last {
+					continue
+				}
+				if seen[p] {
+					t.Fatalf("level %q comes twice in %q", p, comps)
+				}
+				seen[p], last = true, p
+			}
 		}
 	})
 }
