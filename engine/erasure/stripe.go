@@ -109,3 +109,6 @@ func (p *Pool) take(size int) *Stripe {
 func (s *Stripe) Truncate(c *Coder, n int) {
 	s.n, s.blockLen = n, c.BlockLen(n)
 }
+
+// Size is how many bytes of memory the stripe holds.
+func (s *Stripe) Size() int { return cap(s.buf) }
