@@ -153,9 +153,10 @@ func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token u
 			// this holder, which must not have the old token renewed under it
 		case s.holder == nil:
 			t.lastToken++
-			s.holder, s.token = h, t.lastToken
+			token := t.lastToken
+			s.holder, s.token = h, token
 			t.mu.Unlock()
-			return s.token, nil
+			return token, nil
 		case s.holder.ID() == h.ID():
 			token := s.token
 			t.mu.Unlock()

@@ -1,0 +1,20 @@
+# Everything here calls a script that works without make too.
+.PHONY: build run test race bench help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build bin/twofold
+	@scripts/build
+
+run: ## build, serve ./run/data1..4 at 127.0.0.1:9000, mount at ./run/mnt
+	@scripts/run
+
+test: ## install what the tests need, and run them
+	@scripts/test
+
+race: ## the unit tests with the race detector
+	@scripts/race
+
+bench: ## the benchmarks against this machine's own store (docs/benchmarks.md)
+	@scripts/bench

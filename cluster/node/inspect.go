@@ -1,0 +1,201 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"twofold"
+	"twofold/engine/drive"
+	"twofold/engine/placement"
+	"twofold/internal/errs"
+	"twofold/internal/vfs"
+)
+
+// place is one directory of the command line, and what was found there.
+type place struct {
+	path    string
+	planned placement.Drive // where the command line puts it
+	format  *drive.Format   // its identity; nil where it has none
+	absent  error           // why nothing can be read there; nil where something can
+}
+
+// fresh reports whether the directory can be formatted: it is there and empty.
+func (p *place) fresh() bool { return p.format == nil && p.absent == nil }
+
+// inventory is what the command line's directories turned out to be.
+type inventory struct {
+	cluster twofold.ClusterID // zero for a new store
+	created twofold.Time
+	places  []*place
+}
+
+// inspect reads the identity of every directory and refuses what does not belong
+// together. It changes nothing.
+func inspect(layout placement.Layout, fsys vfs.FS) (*inventory, error) {
+	inv := &inventory{}
+	for _, d := range layout.Drives() {
+		p := &place{path: d.Path, planned: d}
+		inv.places = append(inv.places, p)
+		f, err := drive.ReadFormat(fsys, d.Path)
+		switch {
+		case err == nil:
+			p.format = &f
+		case errs.Is(err, errs.NotFound):
+			if _, serr := os.Stat(d.Path); errors.Is(serr, fs.ErrNotExist) {
+				p.absent = serr
+			}
+		case errs.Is(err, errs.Invalid):
+			return nil, errs.Newf("node.inspect", errs.Invalid,
+				"%s holds files that are not Twofold's (%v). Give an empty directory, for example %s", d.Path, err, filepath.Join(d.Path, "twofold"))
+		default:
+			p.absent = err // unreadable, or its identity is damaged: a lost drive
+		}
+	}
+	return inv, inv.check(layout)
+}
+
+// check compares the identities with each other and with the layout.
+func (inv *inventory) check(layout placement.Layout) error {
+	const op = "node.inspect"
+	votes := map[twofold.ClusterID][]string{}
+	for _, p := range inv.places {
+		if p.format != nil {
+			votes[p.format.Cluster] = append(votes[p.format.Cluster], p.path)
+		}
+	}
+	for c, paths := range votes {
+		if len(paths) > len(votes[inv.cluster]) {
+			inv.cluster = c
+		}
+	}
+	at := map[[3]int]*place{}
+	ids := map[twofold.DriveID]*place{}
+	for _, p := range inv.places {
+		f := p.format
+		if f == nil {
+			continue
+		}
+		if f.Cluster != inv.cluster {
+			return errs.Newf(op, errs.Invalid, "%s is a drive of another store: %s, and this one is %s. Take it off the command line, or give an empty directory",
+				p.path, f.Cluster, inv.cluster)
+		}
+		if other := ids[f.Drive]; other != nil {
+			return errs.Newf(op, errs.Invalid, "%s and %s are the same drive %s (a copy, or one directory under two names). Keep one of them", other.path, p.path, f.Drive)
+		}
+		ids[f.Drive] = p
+		if int(f.Pool) >= len(layout.Pools) {
+			return errs.Newf(op, errs.Invalid, "%s belongs to pool %d of the store, and the command line has %d: give all pools, in the order in which they were added", p.path, f.Pool+1, len(layout.Pools))
+		}
+		if pool := layout.Pools[f.Pool]; pool.Sets() != f.Sets || pool.SetSize != f.SetSize {
+			return errs.Newf(op, errs.Invalid, "%s belongs to a pool of %d sets of %d drives, and the command line makes pool %d of %d sets of %d drives: a pool keeps its drives; give it as it was, and new drives as another argument",
+				p.path, f.Sets, f.SetSize, f.Pool+1, pool.Sets(), pool.SetSize)
+		}
+		pos := [3]int{int(f.Pool), int(f.Set), f.Index}
+		if other := at[pos]; other != nil {
+			return errs.Newf(op, errs.Invalid, "%s and %s both are drive %d of set %s: one of them was replaced by the other. Empty the one that is out of date, or take it off", other.path, p.path, f.Index+1, f.SetID())
+		}
+		at[pos] = p
+		if inv.created == 0 || f.Created < inv.created {
+			inv.created = f.Created
+		}
+	}
+	return nil
+}
+
+// isNew reports whether no directory has an identity.
+func (inv *inventory) isNew() bool { return inv.cluster.IsZero() }
+
+// missing lists the directories that can't be read.
+func (inv *inventory) missing() []string {
+	var out []string
+	for _, p := range inv.places {
+		if p.absent != nil {
+			out = append(out, p.path)
+		}
+	}
+	return out
+}
+
+// assign gives every place its position: a drive that has an identity keeps its
+// own, wherever it is plugged in now; the others take the positions that are left,
+// their own first. moved lists drives that are not where the command line has them.
+func (inv *inventory) assign(layout placement.Layout) (at map[[3]int]*place, moved []string) {
+	at = map[[3]int]*place{}
+	for _, p := range inv.places {
+		if f := p.format; f != nil {
+			pos := [3]int{int(f.Pool), int(f.Set), f.Index}
+			at[pos] = p
+			if pos != position(p.planned) {
+				moved = append(moved, fmt.Sprintf("%s is drive %d of set %s (the command line has it as drive %d of set %s)",
+					p.path, f.Index+1, f.SetID(), p.planned.Index+1, p.planned.Set))
+			}
+		}
+	}
+	var homeless []*place
+	for _, p := range inv.places {
+		if p.format != nil {
+			continue
+		}
+		if pos := position(p.planned); at[pos] == nil {
+			at[pos] = p
+		} else {
+			homeless = append(homeless, p)
+		}
+	}
+	for _, d := range layout.Drives() {
+		if len(homeless) > 0 && at[position(d)] == nil {
+			at[position(d)] = homeless[0]
+			homeless = homeless[1:]
+		}
+	}
+	return at, moved
+}
+
+func position(d placement.Drive) [3]int {
+	return [3]int{int(d.Set.Pool), int(d.Set.Set), d.Index}
+}
+
+// advice warns of what works but promises less than it seems.
+func advice(paths []string) []string {
+	var out []string
+	byFS := map[uint64][]string{}
+	var order []uint64
+	kinds := map[string][]string{}
+	for _, p := range paths {
+		dev, kind, ok := fileSystem(p)
+		if !ok {
+			continue
+		}
+		if byFS[dev] == nil {
+			order = append(order, dev)
+		}
+		byFS[dev] = append(byFS[dev], p)
+		kinds[kind] = append(kinds[kind], p)
+	}
+	for _, dev := range order {
+		if l := byFS[dev]; len(l) > 1 {
+			out = append(out, fmt.Sprintf("%s are on one file system: when that disk fails they all fail, and parity can't help. Fine for a trial; for real data give each drive a disk of its own.", list(l)))
+		}
+	}
+	if l := kinds["ext4"]; len(l) > 0 {
+		out = append(out, fmt.Sprintf("%s: ext4. The store works there, and is tested there; XFS is what it is meant for.", list(l)))
+	}
+	if l := kinds["nfs"]; len(l) > 0 {
+		out = append(out, fmt.Sprintf("%s: NFS. Durability and consistency then are the NFS server's promise, not the store's; use local disks (if it has to be NFS, version 4).", list(l)))
+	}
+	if l := kinds["tmpfs"]; len(l) > 0 {
+		out = append(out, fmt.Sprintf("%s: tmpfs. Everything there is gone after a reboot.", list(l)))
+	}
+	return out
+}
+
+func list(paths []string) string {
+	if len(paths) > 4 {
+		return fmt.Sprintf("%s, %s and %d more", paths[0], paths[1], len(paths)-2)
+	}
+	return strings.Join(paths, ", ")
+}

@@ -1,0 +1,227 @@
+package volume
+
+import (
+	"context"
+	"time"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+)
+
+// Collection, in three loops' worth of work:
+//
+//	reaper     inodes without links that nobody has open -> FreeInode -> their
+//	           blobs' last claims go -> trash
+//	collector  blobs in the trash that nobody reads -> shards deleted -> TrashDone
+//	orphans    shards on the drives that no metadata knows, of sessions that ended
+//
+// Nothing is collected before the mounts of before a restart had their time to say
+// what they have open.
+
+// kick wakes a loop, once.
+func (v *Volume) kick(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// loop runs work when kicked, or when idle for long, until the volume closes.
+func (v *Volume) loop(name string, kick <-chan struct{}, work func(context.Context) error) {
+	defer v.wg.Done()
+	if _, err := v.leases.Generation(v.ctx); err != nil {
+		return // closed before it was ready
+	}
+	tick := time.NewTicker(v.Idle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-kick:
+			// Let a burst become one round.
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-v.ctx.Done():
+				return
+			}
+		case <-tick.C:
+		}
+		if err := work(v.ctx); err != nil && v.ctx.Err() == nil {
+			v.log.Warn("collection will go on later", "loop", name, "err", err)
+		}
+	}
+}
+
+func (v *Volume) reaper() {
+	v.loop("reaper", v.kickReaper, func(ctx context.Context) error {
+		v.expire(ctx)
+		return v.reap(ctx)
+	})
+}
+
+// freeBatch is how many extents one FreeInode command drops at most.
+const freeBatch = 2000
+
+// reap frees inodes without links that no mount has open.
+func (v *Volume) reap(ctx context.Context) error {
+	var after twofold.Ino
+	for {
+		var inos []twofold.Ino
+		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+			inos, err = w.Orphans(after, 1000)
+			return err
+		}); err != nil {
+			return err
+		}
+		if len(inos) == 0 {
+			v.kick(v.kickTrash)
+			return nil
+		}
+		for _, ino := range inos {
+			after = ino
+			if v.leases.Leased(ino) || !v.opens.condemn(ino) {
+				continue
+			}
+			err := v.free(ctx, ino)
+			v.opens.buried(ino)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (v *Volume) free(ctx context.Context, ino twofold.Ino) error {
+	for {
+		res, err := v.commit(ctx, metadata.OpFreeInode, metadata.FreeInode{Ino: ino, Max: freeBatch})
+		if errs.Is(err, errs.Busy) || errs.Is(err, errs.Stale) {
+			return nil // it has a link again, or is gone
+		}
+		if err != nil || !res.More {
+			return err
+		}
+	}
+}
+
+func (v *Volume) collector() { v.loop("collector", v.kickTrash, v.collect) }
+
+// collect deletes the shards of trashed blobs that nobody reads.
+func (v *Volume) collect(ctx context.Context) error {
+	var after twofold.BlobID
+	for {
+		var trash []metadata.TrashBlob
+		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+			trash, err = w.Trash(after, 1000)
+			return err
+		}); err != nil || len(trash) == 0 {
+			return err
+		}
+		stamp := v.pins.stamp()
+		var gone []twofold.BlobID
+		for i := range trash {
+			b := trash[i].Blob
+			after = b.ID
+			if v.isWriting(b.ID) || !v.waitFree(ctx, stamp, b.ID) {
+				continue
+			}
+			if err := v.Blobs.Delete(ctx, b); err != nil {
+				v.log.Warn("blob not deleted; will be tried again", "blob", b.ID, "err", err)
+				continue
+			}
+			gone = append(gone, b.ID)
+		}
+		if len(gone) > 0 {
+			if _, err := v.commit(ctx, metadata.OpTrashDone, metadata.TrashDone{Blobs: gone}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// waitFree gives readers that are between snapshot and pin a moment: they are quick.
+func (v *Volume) waitFree(ctx context.Context, stamp uint64, b twofold.BlobID) bool {
+	for range 5 {
+		if v.pins.free(stamp, b) {
+			return true
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
+}
+
+// CollectOrphans walks all drives and deletes blobs that nothing refers to and that
+// nobody is writing: what killed processes left, and shards that came back with a
+// drive after their blob was deleted. It returns how many it deleted.
+func (v *Volume) CollectOrphans(ctx context.Context) (int, error) {
+	if _, err := v.leases.Generation(ctx); err != nil {
+		return 0, err
+	}
+	deleted := 0
+	var batch []twofold.Blob
+	flush := func() error {
+		n, err := v.deleteUnclaimed(ctx, batch)
+		deleted += n
+		batch = batch[:0]
+		return err
+	}
+	err := v.Blobs.WalkBlobs(ctx, func(id twofold.BlobID, sets []twofold.SetID) error {
+		for _, set := range sets {
+			batch = append(batch, twofold.Blob{ID: id, Set: set})
+		}
+		if len(batch) < 1000 {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil {
+		err = flush()
+	}
+	return deleted, err
+}
+
+// deleteUnclaimed deletes those of the blobs that nothing refers to. The order
+// matters: a blob that is not being written any more was committed, or failed,
+// before the snapshot that is asked for its claims.
+func (v *Volume) deleteUnclaimed(ctx context.Context, blobs []twofold.Blob) (int, error) {
+	candidates := blobs[:0:0]
+	for _, b := range blobs {
+		if !v.isWriting(b.ID) {
+			candidates = append(candidates, b)
+		}
+	}
+	var dead []twofold.Blob
+	if err := v.Meta.View(ctx, func(w metadata.View) error {
+		for _, b := range candidates {
+			claimed, err := w.Claimed(b.ID)
+			if err != nil {
+				return err
+			}
+			if s := b.ID.Session(); !claimed && s != v.writer {
+				// Of an ended session, or of one so old that it was forgotten.
+				if rec, err := w.Session(s); err == nil && !rec.Ended {
+					continue
+				}
+			}
+			if !claimed {
+				dead = append(dead, b)
+			}
+		}
+		return nil
+	}); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, b := range dead {
+		if err := v.Blobs.Delete(ctx, b); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}

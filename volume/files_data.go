@@ -1,0 +1,247 @@
+package volume
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// Open implements api.Files.
+func (s *Session) Open(ctx context.Context, ino twofold.Ino) (api.Attr, error) {
+	if ino == twofold.RootIno || ino&levelBit != 0 {
+		return s.GetAttr(ctx, ino)
+	}
+	if !s.pin(ino) {
+		return api.Attr{}, errs.Newf("volume.Open", errs.Stale, "inode %d is gone", ino)
+	}
+	a, err := s.GetAttr(ctx, ino)
+	if err != nil {
+		s.unpin(ino)
+	}
+	return a, err
+}
+
+// Release implements api.Files.
+func (s *Session) Release(_ context.Context, ino twofold.Ino) error {
+	s.unpin(ino)
+	return nil
+}
+
+func (s *Session) pin(ino twofold.Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || !s.v.opens.add(ino, 1) {
+		return false
+	}
+	s.opens[ino]++
+	return true
+}
+
+// unpin takes one open back; one that isn't there is not an error: a Release comes
+// again when its answer was lost.
+func (s *Session) unpin(ino twofold.Ino) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opens[ino] == 0 {
+		return
+	}
+	if s.opens[ino]--; s.opens[ino] == 0 {
+		delete(s.opens, ino)
+	}
+	if s.v.opens.drop(ino, 1) {
+		s.v.kick(s.v.kickReaper)
+	}
+}
+
+// Read implements api.Files.
+func (s *Session) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte) (int, error) {
+	if off < 0 || len(p) > api.MaxIO {
+		return 0, errs.Newf("volume.Read", errs.Invalid, "offset %d, %d bytes", off, len(p))
+	}
+	leave := s.v.pins.enter()
+	defer leave()
+	var exts []metadata.Extent
+	var n int64
+	err := s.v.observe(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
+		in, err := w.Inode(ino)
+		if err != nil {
+			return nil, err
+		}
+		if in.Type == metadata.TypeDir {
+			return nil, errs.Newf("volume.Read", errs.IsDir, "inode %d is a directory", ino)
+		}
+		if n = min(int64(len(p)), in.Size-off); n <= 0 {
+			n, exts = 0, nil
+			return []twofold.Ino{ino}, nil
+		}
+		exts, err = w.Extents(ino, off, n, 0)
+		return []twofold.Ino{ino}, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.v.readExtents(ctx, exts, off, p[:n]); err != nil {
+		return 0, err
+	}
+	return int(n), nil
+}
+
+// maxInlineWrite is the most bytes that one flush puts into the metadata.
+const maxInlineWrite = 64 << 10
+
+// Write implements api.Files: what the mount flushes becomes extents of the inode
+// in one command. Segments that are large, or many, share one blob.
+func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.Attr, error) {
+	if err := s.v.Placer.Writable(); err != nil {
+		return api.Attr{}, err
+	}
+	end, err := s.v.leases.Use(ctx, s, ino, w.Token)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	defer end()
+	data, err := s.v.storeSegments(ctx, ino, w.Segments)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	mtime := w.Mtime
+	if mtime == 0 {
+		mtime = twofold.Now()
+	}
+	res, err := s.command(ctx, metadata.OpWrite, metadata.Write{
+		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, ETag: w.ETag, KillPriv: w.KillPriv,
+	})
+	data.settle(err)
+	s.v.kick(s.v.kickTrash)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return attrOf(res.Inode), nil
+}
+
+// storeSegments makes segments durable: inline where they are few bytes, else one
+// behind the other in a blob.
+func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.Segment) (*stored, error) {
+	d := &stored{v: v}
+	var total, inline int64
+	for _, s := range segs {
+		total += int64(len(s.Data))
+		if int64(len(s.Data)) <= v.InlineMax {
+			inline += int64(len(s.Data))
+		}
+	}
+	limit := v.InlineMax // a segment up to here is inline
+	if inline > maxInlineWrite {
+		limit = 0
+	}
+	var readers []io.Reader
+	var size int64
+	for _, s := range segs {
+		n := int64(len(s.Data))
+		switch {
+		case n == 0:
+		case n <= limit:
+			d.extents = append(d.extents, metadata.Extent{Off: s.Off, Len: n, Data: s.Data})
+		default:
+			d.extents = append(d.extents, metadata.Extent{Off: s.Off, Len: n, Blob: &twofold.Blob{}, BlobOff: size})
+			readers = append(readers, bytes.NewReader(s.Data))
+			size += n
+		}
+	}
+	if size == 0 {
+		return d, nil
+	}
+	why := purpose{Ino: ino, Off: segs[0].Off}
+	b, err := v.writeBlob(ctx, io.MultiReader(readers...), size, inoName(ino), "", why.encode())
+	if err != nil {
+		return nil, err
+	}
+	d.blobs = []twofold.Blob{b}
+	for i := range d.extents {
+		if d.extents[i].Blob != nil {
+			d.extents[i].Blob = &b
+		}
+	}
+	return d, nil
+}
+
+// inoName places the blobs of a file: those of one inode go to one set.
+func inoName(ino twofold.Ino) string {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(ino >> (8 * i))
+	}
+	return string(b[:])
+}
+
+// SetAttr implements api.Files.
+func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (api.Attr, error) {
+	if ino == twofold.RootIno || ino&levelBit != 0 {
+		return api.Attr{}, errs.Newf("volume.SetAttr", errs.Permission, "the attributes of this directory are fixed")
+	}
+	if a.Size != nil {
+		if *a.Size < 0 || *a.Size > twofold.MaxFileLen {
+			return api.Attr{}, errs.Newf("volume.SetAttr", errs.TooLarge, "%d is not a size that is possible", *a.Size)
+		}
+		if err := s.v.Placer.Writable(); err != nil {
+			return api.Attr{}, err
+		}
+	}
+	if a.Size != nil || a.Mtime != nil || a.Atime != nil {
+		// Unflushed writes of others come first, and none meanwhile.
+		end, err := s.v.leases.Use(ctx, s, ino, a.Token)
+		if err != nil {
+			return api.Attr{}, err
+		}
+		defer end()
+	}
+	cmd := metadata.SetAttr{Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Atime: a.Atime, Mtime: a.Mtime}
+	res, err := s.command(ctx, metadata.OpSetAttr, cmd)
+	for err == nil && res.More { // the rest of a file of very many extents
+		res, err = s.v.commit(ctx, metadata.OpSetAttr, metadata.SetAttr{Ino: ino, Size: a.Size})
+	}
+	if err != nil {
+		return api.Attr{}, err
+	}
+	if a.Size != nil {
+		s.v.kick(s.v.kickTrash)
+	}
+	return attrOf(res.Inode), nil
+}
+
+// AcquireWrite implements api.Files.
+func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease, error) {
+	if err := s.v.Placer.Writable(); err != nil {
+		return api.Lease{}, err
+	}
+	token, err := s.v.leases.Acquire(ctx, s, ino)
+	if err != nil {
+		return api.Lease{}, err
+	}
+	a, err := s.GetAttr(ctx, ino)
+	if err == nil && a.Type == metadata.TypeDir {
+		err = errs.Newf("volume.AcquireWrite", errs.IsDir, "inode %d is a directory", ino)
+	}
+	if err != nil {
+		s.v.leases.Release(s, ino, token)
+		return api.Lease{}, err
+	}
+	return api.Lease{Token: token, Attr: a}, nil
+}
+
+// ReleaseWrite implements api.Files.
+func (s *Session) ReleaseWrite(_ context.Context, ino twofold.Ino, token uint64) error {
+	s.v.leases.Release(s, ino, token)
+	return nil
+}
+
+// StatFS implements api.Files.
+func (s *Session) StatFS(ctx context.Context, _ twofold.Ino) (api.StatFS, error) {
+	total, free, err := s.v.Placer.Space(ctx)
+	return api.StatFS{Total: total, Free: free}, err
+}

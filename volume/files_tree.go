@@ -1,0 +1,247 @@
+package volume
+
+import (
+	"context"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+	"twofold/volume/keypath"
+)
+
+// Create implements api.Files. In the root it makes a bucket.
+func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
+	if err := s.v.Placer.Writable(); err != nil {
+		return api.Attr{}, false, err
+	}
+	if dir == twofold.RootIno {
+		a, err := s.createBucket(ctx, name, c)
+		return a, false, err
+	}
+	d, n, err := s.v.target("volume.Create", dir, name)
+	if err != nil {
+		return api.Attr{}, false, err
+	}
+	if c.Type != metadata.TypeDir && !keypath.CanBeFile(n.Comp) {
+		return api.Attr{}, false, errs.Newf("volume.Create", errs.Invalid, "%q can only be a directory: it stands for an empty part of a key", name)
+	}
+	res, err := s.command(ctx, metadata.OpCreate, metadata.Create{
+		Parent: d, Name: n, Type: c.Type, Mode: c.Mode, UID: c.UID, GID: c.GID,
+		Rdev: c.Rdev, Target: c.Target, Exclusive: c.Exclusive,
+	})
+	if err != nil {
+		return api.Attr{}, false, err
+	}
+	if res.ID == 1 { // it was there: others may have written to it
+		a, err := s.GetAttr(ctx, res.Inode.Ino)
+		return a, true, err
+	}
+	return attrOf(res.Inode), false, nil
+}
+
+func (s *Session) createBucket(ctx context.Context, name string, c api.Create) (api.Attr, error) {
+	if c.Type != metadata.TypeDir {
+		return api.Attr{}, errs.Newf("volume.Create", errs.Permission, "only buckets (directories) can be made here")
+	}
+	if !ValidBucketName(twofold.BucketName(name)) {
+		return api.Attr{}, errs.Newf("volume.Create", errs.BadBucketName, "%q is not a bucket name", name)
+	}
+	res, err := s.command(ctx, metadata.OpCreateBucket, metadata.CreateBucket{
+		Name:  twofold.BucketName(name),
+		Posix: &metadata.PosixAttrs{Mode: &c.Mode, UID: &c.UID, GID: &c.GID},
+	})
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return attrOf(res.Inode), nil
+}
+
+// Link implements api.Files.
+func (s *Session) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
+	if err := s.v.Placer.Writable(); err != nil {
+		return api.Attr{}, err
+	}
+	if dir == twofold.RootIno || ino == twofold.RootIno || ino&levelBit != 0 {
+		return api.Attr{}, errs.Newf("volume.Link", errs.Permission, "links are made within a bucket")
+	}
+	d, n, err := s.v.target("volume.Link", dir, name)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	res, err := s.command(ctx, metadata.OpLink, metadata.Link{Ino: ino, Parent: d, Name: n})
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return attrOf(res.Inode), nil
+}
+
+// Unlink implements api.Files.
+func (s *Session) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
+	if dir == twofold.RootIno {
+		return errs.Newf("volume.Unlink", errs.IsDir, "a bucket is a directory")
+	}
+	d, n, err := s.v.target("volume.Unlink", dir, name)
+	if err != nil {
+		return err
+	}
+	_, err = s.command(ctx, metadata.OpUnlink, metadata.Unlink{Parent: d, Name: n})
+	s.v.kick(s.v.kickReaper)
+	return err
+}
+
+// Rmdir implements api.Files. In the root it removes an empty bucket.
+func (s *Session) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
+	if dir == twofold.RootIno {
+		defer s.v.forgetBucket(twofold.BucketName(name))
+		res, err := s.command(ctx, metadata.OpDeleteBucket, metadata.DeleteBucket{Name: twofold.BucketName(name)})
+		if err == nil && res.More {
+			return s.v.DeleteBucket(ctx, twofold.BucketName(name))
+		}
+		return err
+	}
+	d, n, err := s.v.target("volume.Rmdir", dir, name)
+	if err != nil {
+		return err
+	}
+	_, err = s.command(ctx, metadata.OpRmdir, metadata.Rmdir{Parent: d, Name: n})
+	s.v.kick(s.v.kickReaper)
+	return err
+}
+
+// Rename implements api.Files. Buckets can't be renamed: mv falls back to copying.
+func (s *Session) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
+	if oldDir == twofold.RootIno || newDir == twofold.RootIno {
+		return errs.Newf("volume.Rename", errs.CrossBucket, "a bucket can't be renamed")
+	}
+	od, on, err := s.v.target("volume.Rename", oldDir, oldName)
+	if err != nil {
+		return err
+	}
+	nd, nn, err := s.v.target("volume.Rename", newDir, newName)
+	if err != nil {
+		return err
+	}
+	_, err = s.command(ctx, metadata.OpRename, metadata.Rename{
+		OldParent: od, OldName: on, NewParent: nd, NewName: nn, Flags: flags,
+	})
+	s.v.kick(s.v.kickReaper)
+	return err
+}
+
+// ReadDir implements api.Files.
+func (s *Session) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) ([]api.DirEntry, bool, error) {
+	if dir == twofold.RootIno {
+		return s.readRoot(ctx, cursor, max)
+	}
+	p, err := s.v.place(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	var out []api.DirEntry
+	var more bool
+	err = s.v.observe(ctx, s.id, func(w metadata.View) (inos []twofold.Ino, err error) {
+		out, more, inos, err = s.v.readPlace(w, p, cursor, max, attrs)
+		return inos, err
+	})
+	return out, !more, err
+}
+
+// readPlace lists a directory or a synthetic level in one snapshot. Each synthetic
+// level below shows once: components that share it are next to each other, but for
+// shorter ones with names of their own in between, so the last one shown is in the
+// cursor's component.
+func (v *Volume) readPlace(w metadata.View, p place, cursor string, max int, attrs bool) (out []api.DirEntry, more bool, inos []twofold.Ino, err error) {
+	depth := 1 // levels below p begin at this one
+	if p.prefix != "" {
+		depth += levelDepth(p.prefix)
+		if cursor == "" {
+			cursor = p.prefix
+		}
+	}
+	shown := lastLevel(cursor, depth)
+	for more = true; more && len(out) < max; {
+		var items []metadata.DirItem
+		items, more, err = w.ReadDir(p.dir, cursor, max-len(out), attrs)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		for _, it := range items {
+			cursor = it.Cursor
+			if p.prefix != "" && !inLevel(it.Name, p.prefix) {
+				if len(it.Name.Comp) >= len(p.prefix) && it.Name.Comp[:len(p.prefix)] > p.prefix {
+					return out, false, inos, nil
+				}
+				continue
+			}
+			names := keypath.ToPosix(it.Name.Comp, it.Name.File)
+			if deeper, ok := keypath.LongPrefix(it.Name.Comp, it.Name.File, depth); ok {
+				if deeper != shown {
+					shown = deeper
+					out = append(out, api.DirEntry{Name: names[depth-1], Cursor: cursor, Attr: v.levelAttr(place{dir: p.dir, prefix: deeper})})
+				}
+				continue
+			}
+			e := api.DirEntry{Name: names[len(names)-1], Cursor: cursor, Attr: api.Attr{Ino: it.Ino, Type: it.Type}}
+			if attrs && it.Inode != nil {
+				e.Attr = attrOf(it.Inode)
+				inos = append(inos, it.Ino)
+			}
+			out = append(out, e)
+		}
+	}
+	return out, more, inos, nil
+}
+
+// levelDepth is how many levels deep the level with the prefix is.
+func levelDepth(prefix string) int {
+	for d := 1; ; d++ {
+		got, ok := keypath.LongPrefix(prefix+longTail, false, d)
+		if !ok || len(got) >= len(prefix) {
+			return d
+		}
+	}
+}
+
+// longTail makes any level's prefix a component that is long enough to have it.
+var longTail = string(make([]byte, 512))
+
+// lastLevel is the synthetic level that a listing has shown before the cursor.
+func lastLevel(cursor string, depth int) string {
+	comp := cursor
+	if n := len(comp); n > 0 && comp[n-1] == '/' {
+		comp = comp[:n-1]
+	}
+	if p, ok := keypath.LongPrefix(comp, false, depth); ok {
+		return p
+	}
+	return ""
+}
+
+// readRoot lists the buckets.
+func (s *Session) readRoot(ctx context.Context, cursor string, max int) (out []api.DirEntry, eof bool, err error) {
+	eof = true
+	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+		all, err := w.Buckets()
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			name := string(all[i].Name)
+			if name <= cursor {
+				continue
+			}
+			if len(out) == max {
+				eof = false
+				return nil
+			}
+			in, err := w.Inode(all[i].Root)
+			if err != nil {
+				return err
+			}
+			out = append(out, api.DirEntry{Name: name, Cursor: name, Attr: attrOf(in)})
+		}
+		return nil
+	})
+	return out, eof, err
+}

@@ -1,0 +1,141 @@
+package volume
+
+import (
+	"context"
+	"io"
+	"sort"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// GetObject implements api.ObjectOps.
+func (v *Volume) GetObject(ctx context.Context, b twofold.BucketName, k twofold.Key) (api.ObjectInfo, api.ObjectReader, error) {
+	leave := v.pins.enter()
+	defer leave()
+	var inode *metadata.Inode
+	var exts []metadata.Extent
+	err := v.observeObject(ctx, b, k, func(w metadata.View, n *metadata.Inode) (err error) {
+		inode = n
+		exts, err = w.Extents(n.Ino, 0, n.Size, 0)
+		return err
+	})
+	if err != nil {
+		return api.ObjectInfo{}, nil, err
+	}
+	return objectInfo(k, inode), &objectReader{v: v, size: inode.Size, exts: exts, unpin: v.pins.pin(exts)}, nil
+}
+
+// HeadObject implements api.ObjectOps.
+func (v *Volume) HeadObject(ctx context.Context, b twofold.BucketName, k twofold.Key) (api.ObjectInfo, error) {
+	var info api.ObjectInfo
+	err := v.observeObject(ctx, b, k, func(_ metadata.View, n *metadata.Inode) error {
+		info = objectInfo(k, n)
+		return nil
+	})
+	return info, err
+}
+
+// observeObject finds an object and calls fn in the same snapshot, until it is settled.
+func (v *Volume) observeObject(ctx context.Context, b twofold.BucketName, k twofold.Key, fn func(metadata.View, *metadata.Inode) error) error {
+	return v.observe(ctx, 0, func(w metadata.View) ([]twofold.Ino, error) {
+		bucket, err := w.Bucket(b)
+		if err != nil {
+			return nil, err
+		}
+		n, err := w.Resolve(bucket.ID, k)
+		if err != nil {
+			return nil, err
+		}
+		return []twofold.Ino{n.Ino}, fn(w, n)
+	})
+}
+
+// objectReader reads one version of an object: the extents it had at one moment,
+// whose blobs stay while it is open.
+type objectReader struct {
+	v     *Volume
+	size  int64
+	exts  []metadata.Extent // in order, not overlapping
+	unpin func()
+}
+
+var _ api.ObjectReader = (*objectReader)(nil)
+
+// Close implements api.ObjectReader.
+func (r *objectReader) Close() error {
+	if r.unpin != nil {
+		r.unpin()
+		r.unpin = nil
+	}
+	return nil
+}
+
+// WriteRange implements api.ObjectReader.
+func (r *objectReader) WriteRange(ctx context.Context, w io.Writer, off, n int64) error {
+	if off < 0 || n < 0 || off+n > r.size || off+n < off {
+		return errs.Newf("volume.WriteRange", errs.Range, "[%d, %d) is outside of %d bytes", off, off+n, r.size)
+	}
+	end := off + n
+	i := sort.Search(len(r.exts), func(i int) bool { return r.exts[i].Off+r.exts[i].Len > off })
+	for ; off < end; i++ {
+		if i == len(r.exts) || r.exts[i].Off >= end {
+			return writeZeros(w, end-off)
+		}
+		e := &r.exts[i]
+		if e.Off > off {
+			if err := writeZeros(w, e.Off-off); err != nil {
+				return err
+			}
+			off = e.Off
+		}
+		m := min(e.Off+e.Len, end) - off
+		if err := r.writeExtent(ctx, w, e, off-e.Off, m); err != nil {
+			return err
+		}
+		off += m
+	}
+	return nil
+}
+
+// writeExtent writes n bytes of an extent, from skip on.
+func (r *objectReader) writeExtent(ctx context.Context, w io.Writer, e *metadata.Extent, skip, n int64) error {
+	if e.Blob == nil {
+		_, err := w.Write(e.Data[skip : skip+n])
+		return err
+	}
+	if n <= 256<<10 { // small enough to be read at once from readers that are kept open
+		p := make([]byte, n)
+		m, err := r.v.Blobs.ReadAt(ctx, *e.Blob, p, e.BlobOff+skip)
+		if int64(m) != n {
+			if err == nil || err == io.EOF {
+				err = errs.Newf("volume.read", errs.Corrupt, "blob %v is shorter than what refers to it", e.Blob.ID)
+			}
+			return err
+		}
+		_, err = w.Write(p)
+		return err
+	}
+	br, err := r.v.Blobs.Open(ctx, *e.Blob)
+	if err != nil {
+		return err
+	}
+	defer br.Close()
+	_, err = br.WriteRange(ctx, w, e.BlobOff+skip, n)
+	return err
+}
+
+// writeZeros writes a hole.
+func writeZeros(w io.Writer, n int64) error {
+	var zeros [32 << 10]byte
+	for n > 0 {
+		m := min(n, int64(len(zeros)))
+		if _, err := w.Write(zeros[:m]); err != nil {
+			return err
+		}
+		n -= m
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package volume
+
+import (
+	"context"
+	"io"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// DeleteObject implements api.ObjectOps.
+func (v *Volume) DeleteObject(ctx context.Context, bn twofold.BucketName, k twofold.Key, cond metadata.Conditions) error {
+	err := v.withBucket(ctx, bn, func(b metadata.Bucket) error {
+		end, err := v.excludeKey(ctx, b.ID, k, cond)
+		if err != nil {
+			return err
+		}
+		defer end()
+		_, err = v.commit(ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: k, Cond: cond})
+		return err
+	})
+	v.kick(v.kickReaper)
+	return err
+}
+
+// List implements api.ObjectOps.
+func (v *Volume) List(ctx context.Context, bn twofold.BucketName, q metadata.ListQuery) (api.ListPage, error) {
+	var page api.ListPage
+	err := v.observe(ctx, 0, func(w metadata.View) ([]twofold.Ino, error) {
+		b, err := w.Bucket(bn)
+		if err != nil {
+			return nil, err
+		}
+		found, err := w.List(b.ID, q)
+		if err != nil {
+			return nil, err
+		}
+		page = api.ListPage{Items: make([]api.ListItem, len(found.Items)), More: found.More}
+		inos := make([]twofold.Ino, 0, len(found.Items))
+		for i, it := range found.Items {
+			if it.Inode == nil {
+				page.Items[i] = api.ListItem{Key: it.Key, IsPrefix: true}
+				continue
+			}
+			inos = append(inos, it.Inode.Ino)
+			page.Items[i] = api.ListItem{
+				Key: it.Key, Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Mtime,
+				Class: it.Inode.Class, Checksum: it.Inode.Checksum,
+			}
+		}
+		return inos, nil
+	})
+	return page, err
+}
+
+// CopyObject implements api.ObjectOps: the copy shares the source's blobs.
+func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectInfo, error) {
+	if err := checkKey("volume.CopyObject", in.Key); err != nil {
+		return api.ObjectInfo{}, err
+	}
+	if err := v.Placer.Writable(); err != nil {
+		return api.ObjectInfo{}, err
+	}
+	for {
+		var src *metadata.Inode
+		if err := v.observeObject(ctx, in.SrcBucket, in.SrcKey, func(_ metadata.View, n *metadata.Inode) error {
+			src = n
+			return nil
+		}); err != nil {
+			return api.ObjectInfo{}, err
+		}
+		attrs, sum, err := in.Prepare(objectInfo(in.SrcKey, src))
+		if err != nil {
+			return api.ObjectInfo{}, err
+		}
+		cmd := metadata.CopyObject{
+			Src: src.Ino, SrcVersion: src.Version, Key: in.Key, Content: content(attrs, sum), Cond: in.Cond,
+		}
+		cmd.Content.Size, cmd.Content.Parts = src.Size, src.Parts
+		var info api.ObjectInfo
+		err = v.withBucket(ctx, in.Bucket, func(b metadata.Bucket) error {
+			cmd.Bucket = b.ID
+			end, err := v.excludeKey(ctx, b.ID, in.Key, in.Cond)
+			if err != nil {
+				return err
+			}
+			defer end()
+			res, err := v.commit(ctx, metadata.OpCopyObject, cmd)
+			if err == nil {
+				info = objectInfo(in.Key, res.Inode)
+			}
+			return err
+		})
+		v.kick(v.kickReaper)
+		switch errs.KindOf(err) {
+		case errs.Conflict, errs.Stale: // the source changed or went between the look and the command
+			if err != nil {
+				continue
+			}
+		case errs.TooLarge:
+			if err != nil {
+				return v.copyBytes(ctx, in, attrs, sum)
+			}
+		}
+		return info, err
+	}
+}
+
+// copyBytes copies an object of too many extents to share: its bytes become a new blob.
+func (v *Volume) copyBytes(ctx context.Context, in *api.CopyInput, attrs api.Attrs, sum api.Sum) (api.ObjectInfo, error) {
+	info, r, err := v.GetObject(ctx, in.SrcBucket, in.SrcKey)
+	if err != nil {
+		return api.ObjectInfo{}, err
+	}
+	defer r.Close()
+	if attrs, sum, err = in.Prepare(info); err != nil {
+		return api.ObjectInfo{}, err
+	}
+	body := pipe(func(w io.Writer) error { return r.WriteRange(ctx, w, 0, info.Size) })
+	defer body.Close()
+	return v.PutObject(ctx, &api.PutInput{
+		Bucket: in.Bucket, Key: in.Key, Body: body, Size: info.Size, Attrs: attrs, Cond: in.Cond,
+		Finish: func() (api.Sum, error) { return sum, nil },
+	})
+}

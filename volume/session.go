@@ -1,0 +1,243 @@
+package volume
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"math"
+	"sync"
+	"time"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/internal/procid"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// Session is one mount's session: its leases, its open files, and the number under
+// which its commands are known. It is durable: a server that restarts finds it in
+// the metadata, and the mount resumes it.
+type Session struct {
+	v      *Volume
+	id     twofold.SessionID
+	token  []byte
+	node   string // procid of the mount
+	holder api.Holder
+	over   chan struct{} // closed when the session has ended
+
+	mu        sync.Mutex
+	connected bool
+	heard     time.Time           // when the mount was heard of last
+	opens     map[twofold.Ino]int // opens that it has to take back
+	ended     bool
+}
+
+// BeginMount makes a session for a mount. node is the mount's procid; holder is
+// called back for its leases.
+func (v *Volume) BeginMount(ctx context.Context, node string, holder api.Holder) (*Session, error) {
+	token := make([]byte, 32)
+	rand.Read(token)
+	seq := v.seqs.next()
+	defer v.seqs.done(seq)
+	res, err := v.Meta.Apply(ctx, &metadata.Command{
+		Op: metadata.OpBeginSession, Now: twofold.Now(),
+		Body: metadata.BeginSession{Kind: metadata.SessionMount, Node: node, Secret: token, Nonce: twofold.NewUUID()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := v.addSession(twofold.SessionID(res.ID), token, node, holder)
+	v.log.Info("mount connected", "session", s.id, "node", node)
+	return s, nil
+}
+
+// ResumeMount continues a session of which this process has no memory. Leases that
+// were given to others meanwhile stay lost: what is flushed under them is refused.
+func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []byte, held api.Held, holder api.Holder) (*Session, error) {
+	var rec metadata.Session
+	if err := v.Meta.View(ctx, func(w metadata.View) error {
+		p, err := w.Session(id)
+		if err == nil {
+			rec = *p
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if rec.Ended || rec.Kind != metadata.SessionMount || subtle.ConstantTimeCompare(rec.Secret, token) != 1 {
+		return nil, errs.Newf("volume.ResumeMount", errs.Fenced, "session %d has ended", id)
+	}
+	s := v.addSession(id, rec.Secret, rec.Node, holder)
+	for _, o := range held.Opens {
+		if o.Count > 0 && v.opens.add(o.Ino, o.Count) {
+			s.opens[o.Ino] += o.Count
+		}
+	}
+	for _, w := range held.Writes {
+		if err := v.leases.Reclaim(s, w.Ino, w.Token); err != nil {
+			v.log.Warn("a write lease could not be resumed", "session", id, "inode", w.Ino, "err", err)
+		}
+	}
+	v.mu.Lock()
+	delete(v.expected, id)
+	v.mu.Unlock()
+	v.log.Info("mount is back", "session", id, "leases", len(held.Writes), "open", len(held.Opens))
+	return s, nil
+}
+
+func (v *Volume) addSession(id twofold.SessionID, token []byte, node string, holder api.Holder) *Session {
+	s := &Session{
+		v: v, id: id, token: token, node: node, holder: holder, over: make(chan struct{}),
+		connected: true, heard: time.Now(), opens: map[twofold.Ino]int{},
+	}
+	v.mu.Lock()
+	v.sessions[id] = s
+	v.mu.Unlock()
+	return s
+}
+
+// ID is the session's number.
+func (s *Session) ID() twofold.SessionID { return s.id }
+
+// Token is what the mount shows to resume.
+func (s *Session) Token() []byte { return s.token }
+
+// Files serves the mount's calls.
+func (s *Session) Files() api.Files { return s }
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.over }
+
+// Disconnected tells that the connection is lost.
+func (s *Session) Disconnected() {
+	s.mu.Lock()
+	s.connected = false
+	s.mu.Unlock()
+}
+
+// Alive tells that the mount was heard of. errs.Fenced when the session has ended.
+func (s *Session) Alive() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return errs.Newf("volume.Alive", errs.Fenced, "session %d has ended", s.id)
+	}
+	s.connected, s.heard = true, time.Now()
+	return nil
+}
+
+// Silent is how long nothing was heard of the mount; for ever, if its process is
+// known to be dead.
+func (s *Session) Silent() time.Duration {
+	s.mu.Lock()
+	connected, d := s.connected, time.Since(s.heard)
+	s.mu.Unlock()
+	if !connected && procid.Dead(s.node) {
+		return math.MaxInt64
+	}
+	return d
+}
+
+// Recall implements lease.Holder.
+func (s *Session) Recall(ctx context.Context, ino twofold.Ino, token uint64) error {
+	return s.holder.Recall(ctx, ino, token)
+}
+
+// End ends the session: its leases and open files are given back.
+func (s *Session) End(ctx context.Context) error {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil
+	}
+	s.ended = true
+	opens := s.opens
+	s.opens = map[twofold.Ino]int{}
+	s.mu.Unlock()
+
+	// First the commit: until then the session's commands are good.
+	_, err := s.v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.id})
+	s.v.mu.Lock()
+	delete(s.v.sessions, s.id)
+	s.v.mu.Unlock()
+	s.v.leases.ReleaseAll(s.id)
+	for ino, n := range opens {
+		s.v.opens.drop(ino, n)
+	}
+	close(s.over)
+	s.v.kick(s.v.kickReaper)
+	return err
+}
+
+// grace waits for the mounts of before the start, and then opens the lease table.
+func (v *Volume) grace() {
+	defer v.wg.Done()
+	start := time.Now()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		v.mu.Lock()
+		for id, node := range v.expected {
+			if procid.Dead(node) {
+				delete(v.expected, id)
+				v.log.Info("a mount of before the restart is dead", "session", id, "node", node)
+				go v.endUnknown(id)
+			}
+		}
+		left := len(v.expected)
+		v.mu.Unlock()
+		if left == 0 || time.Since(start) > v.LeaseTerm {
+			if left > 0 {
+				v.log.Warn("mounts of before the restart did not come back in time; their unflushed writes will be refused where others look first", "mounts", left)
+			}
+			v.leases.Ready()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-v.ctx.Done():
+			return
+		}
+	}
+}
+
+// endUnknown ends a session that this process has no Session of.
+func (v *Volume) endUnknown(id twofold.SessionID) {
+	if _, err := v.commit(v.ctx, metadata.OpEndSession, metadata.EndSession{ID: id}); err != nil {
+		v.log.Warn("session not ended", "session", id, "err", err)
+	}
+}
+
+// expire ends sessions of mounts that are dead or were silent for too long.
+func (v *Volume) expire(ctx context.Context) {
+	v.mu.Lock()
+	var late []*Session
+	for _, s := range v.sessions {
+		if s.Silent() > v.SessionTTL {
+			late = append(late, s)
+		}
+	}
+	v.mu.Unlock()
+	for _, s := range late {
+		v.log.Warn("mount was not heard of; its session ends", "session", s.id, "node", s.node)
+		if err := s.End(ctx); err != nil {
+			v.log.Warn("session not ended", "session", s.id, "err", err)
+		}
+	}
+}
+
+// command applies a command that a mount's call asks for, under the call's number,
+// so that it has its effect once. Calls made in this process have no number.
+func (s *Session) command(ctx context.Context, op metadata.Op, body any) (*metadata.Result, error) {
+	seq, ok := api.SeqOf(ctx)
+	if !ok {
+		return s.v.commit(ctx, op, body)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	return s.v.Meta.Apply(ctx, &metadata.Command{
+		Op: op, Session: s.id, Seq: seq.N, Acked: seq.Acked,
+		Writer: s.v.writer, Now: twofold.Now(), Body: body,
+	})
+}

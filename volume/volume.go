@@ -1,0 +1,276 @@
+// Package volume is the store as both views see it: buckets, objects, files,
+// multipart uploads and write leases, put together from metadata (names,
+// attributes, extents) and the engine (bytes).
+//
+// The ways through it:
+//
+//	PUT       put.go      body -> blob (or inline) -> one PutObject command
+//	GET       get.go      snapshot with extents -> pin -> blobs -> client
+//	write(2)  session.go  the mount holds it under a lease; files_data.go commits
+//	                      what it flushes as extents of the inode
+//	recall    lease/      GET, HEAD, LIST and stat ask the table; it asks the holder,
+//	                      who flushes and releases; the asker looks again
+//
+// Nothing here knows HTTP, FUSE, drives or raft.
+package volume
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"twofold"
+	"twofold/engine"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+	"twofold/volume/lease"
+)
+
+// Blobs is what the volume needs of the engine.
+type Blobs interface {
+	// Write stores what r yields as a blob, durably, or nothing.
+	Write(ctx context.Context, o engine.WriteOptions, r io.Reader) (twofold.Blob, error)
+	// Open opens a blob for streaming.
+	Open(ctx context.Context, b twofold.Blob) (*engine.BlobReader, error)
+	// ReadAt reads a piece of a blob.
+	ReadAt(ctx context.Context, b twofold.Blob, p []byte, off int64) (int, error)
+	// Delete removes the blob's shards from the drives that are online.
+	Delete(ctx context.Context, b twofold.Blob) error
+	// WalkBlobs lists the blobs of which any online drive has a shard.
+	WalkBlobs(ctx context.Context, fn func(twofold.BlobID, []twofold.SetID) error) error
+}
+
+// Placer decides where a blob goes.
+type Placer interface {
+	// Place chooses a set by name, and the parity for the storage class.
+	Place(name, class string) (set twofold.SetID, parity int, err error)
+	// Writable is nil, or why the store takes no writes now (errs.WriteQuorum,
+	// errs.ReadOnly, errs.NoSpace).
+	Writable() error
+	// Space is the store's capacity and what is free, in bytes of content.
+	Space(ctx context.Context) (total, free uint64, err error)
+}
+
+// Options for Open. All but Logger's level of detail matters.
+type Options struct {
+	Meta   metadata.Store
+	Blobs  Blobs
+	Placer Placer
+	Node   string // this process, for people and for procid
+	Logger *slog.Logger
+
+	// LeaseTerm is how long a mount may be silent before its leases are taken
+	// away when somebody asks for them. Zero: 5 s.
+	LeaseTerm time.Duration
+	// SessionTTL is how long a mount may be silent before it is forgotten with
+	// its open files. Zero: 90 s.
+	SessionTTL time.Duration
+	// InlineMax is the most bytes of data that live in the metadata. Zero:
+	// twofold.MaxInline.
+	InlineMax int64
+	// Idle is how often collection looks for work without being told. Zero: 10 s.
+	Idle time.Duration
+}
+
+// Volume is safe for concurrent use.
+type Volume struct {
+	Options
+	log    *slog.Logger
+	writer twofold.SessionID // the session under which this process writes blobs
+	seqs   sequence
+	blobNo counter
+	leases *lease.Table
+	pins   *pins
+	opens  *opens
+	levels *levels
+
+	stop context.CancelFunc
+	ctx  context.Context // ends when the volume closes
+	wg   sync.WaitGroup
+
+	kickReaper chan struct{}
+	kickTrash  chan struct{}
+
+	mu       sync.Mutex
+	sessions map[twofold.SessionID]*Session
+	expected map[twofold.SessionID]string // mounts of before the start that are not back
+	buckets  map[twofold.BucketName]metadata.Bucket
+	writing  map[twofold.BlobID]struct{} // blobs not yet committed, or of unknown outcome
+}
+
+var _ api.Objects = (*Volume)(nil)
+
+// Open begins a writer's session, ends those of earlier processes, and starts
+// serving. Operations that depend on write leases wait until the mounts of before
+// are back, or a lease term is over.
+func Open(ctx context.Context, o Options) (*Volume, error) {
+	if o.LeaseTerm == 0 {
+		o.LeaseTerm = 5 * time.Second
+	}
+	if o.SessionTTL == 0 {
+		o.SessionTTL = 90 * time.Second
+	}
+	if o.InlineMax == 0 {
+		o.InlineMax = twofold.MaxInline
+	}
+	if o.Idle == 0 {
+		o.Idle = 10 * time.Second
+	}
+	run, stop := context.WithCancel(context.Background())
+	v := &Volume{
+		Options: o, log: o.Logger, ctx: run, stop: stop,
+		leases:     lease.NewTable(o.LeaseTerm, o.Logger, run.Done()),
+		pins:       newPins(),
+		opens:      newOpens(),
+		levels:     newLevels(),
+		kickReaper: make(chan struct{}, 1),
+		kickTrash:  make(chan struct{}, 1),
+		sessions:   map[twofold.SessionID]*Session{},
+		expected:   map[twofold.SessionID]string{},
+		buckets:    map[twofold.BucketName]metadata.Bucket{},
+		writing:    map[twofold.BlobID]struct{}{},
+	}
+	if err := v.begin(ctx); err != nil {
+		stop()
+		return nil, err
+	}
+	v.wg.Add(3)
+	go v.grace()
+	go v.reaper()
+	go v.collector()
+	return v, nil
+}
+
+// begin starts this process's session and settles those of earlier ones.
+func (v *Volume) begin(ctx context.Context) error {
+	secret := make([]byte, 16)
+	rand.Read(secret)
+	res, err := v.Meta.Apply(ctx, &metadata.Command{
+		Op: metadata.OpBeginSession, Now: twofold.Now(),
+		Body: metadata.BeginSession{Kind: metadata.SessionServer, Node: v.Node, Secret: secret, Nonce: twofold.NewUUID()},
+	})
+	if err != nil {
+		return err
+	}
+	v.writer = twofold.SessionID(res.ID)
+	var all []metadata.Session
+	if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+		all, err = w.Sessions()
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, s := range all {
+		switch {
+		case s.ID == v.writer || s.Ended:
+		case s.Kind == metadata.SessionServer:
+			// This process owns every drive: no other server can be running.
+			if _, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.ID}); err != nil {
+				return err
+			}
+		default:
+			v.expected[s.ID] = s.Node
+		}
+	}
+	return nil
+}
+
+// Close stops background work. Requests in flight must have ended; metadata and
+// engine are the caller's to close afterwards.
+func (v *Volume) Close(ctx context.Context) error {
+	v.stop()
+	v.wg.Wait()
+	_, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: v.writer})
+	return err
+}
+
+// commitTimeout bounds how long a command may be of unknown outcome before the
+// client is told so. It is longer than any election.
+const commitTimeout = 30 * time.Second
+
+// commit applies a command under this process's session. The caller's ctx gives
+// values, not its end: once sent, the outcome is waited for.
+func (v *Volume) commit(ctx context.Context, op metadata.Op, body any) (*metadata.Result, error) {
+	seq := v.seqs.next()
+	defer v.seqs.done(seq)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	return v.Meta.Apply(ctx, &metadata.Command{
+		Op: op, Session: v.writer, Seq: seq, Acked: v.seqs.acked(),
+		Writer: v.writer, Now: twofold.Now(), Body: body,
+	})
+}
+
+// observe runs fn on snapshots of the metadata until one is settled: fn returns
+// the inodes whose content or size it looked at, and what was written to those
+// under leases of sessions other than self is in the snapshot.
+func (v *Volume) observe(ctx context.Context, self twofold.SessionID, fn func(metadata.View) ([]twofold.Ino, error)) error {
+	for {
+		gen, err := v.leases.Generation(ctx)
+		if err != nil {
+			return err
+		}
+		var inos []twofold.Ino
+		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+			inos, err = fn(w)
+			return err
+		}); err != nil {
+			return err
+		}
+		ok, err := v.leases.Settled(ctx, gen, self, inos...)
+		if err != nil || ok {
+			return err
+		}
+	}
+}
+
+// bucket finds a bucket by name: from memory where it is known. A command that
+// names a bucket that is gone fails with errs.NoBucket, and withBucket asks again.
+func (v *Volume) bucket(ctx context.Context, name twofold.BucketName) (metadata.Bucket, error) {
+	v.mu.Lock()
+	b, ok := v.buckets[name]
+	v.mu.Unlock()
+	if ok {
+		return b, nil
+	}
+	err := v.Meta.View(ctx, func(w metadata.View) error {
+		p, err := w.Bucket(name)
+		if err == nil {
+			b = *p
+		}
+		return err
+	})
+	if err == nil {
+		v.mu.Lock()
+		v.buckets[name] = b
+		v.mu.Unlock()
+	}
+	return b, err
+}
+
+// forgetBucket drops a bucket from memory.
+func (v *Volume) forgetBucket(name twofold.BucketName) {
+	v.mu.Lock()
+	delete(v.buckets, name)
+	v.mu.Unlock()
+}
+
+// withBucket runs fn with the bucket, and once more with a fresh record if what
+// was in memory turns out to be of a bucket that was deleted.
+func (v *Volume) withBucket(ctx context.Context, name twofold.BucketName, fn func(metadata.Bucket) error) error {
+	for try := 0; ; try++ {
+		b, err := v.bucket(ctx, name)
+		if err != nil {
+			return err
+		}
+		err = fn(b)
+		if !errs.Is(err, errs.NoBucket) || try > 0 {
+			return err
+		}
+		v.forgetBucket(name)
+	}
+}
