@@ -230,7 +230,11 @@ func (w *writer) write(op string, buf []byte, off int64) error {
 	}
 	if w.f == nil {
 		tmp := fmt.Sprintf("%s/%s/%s.%d", d.opt.Path, tmpDir, w.h.Blob, d.tmpSeq.Add(1))
-		f, err := d.fs.Create(tmp)
+		create := d.fs.Create
+		if len(buf) == largeBuf {
+			create = d.fs.CreateDirect
+		}
+		f, err := create(tmp)
 		if err != nil {
 			return w.missing(op, err)
 		}

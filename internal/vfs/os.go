@@ -20,14 +20,25 @@ var (
 )
 
 func (osFS) Open(name string) (File, error) {
-	return openOS(name, os.O_RDONLY)
+	return fileOrNil(openOS(name, os.O_RDONLY))
 }
 
 func (osFS) Create(name string) (File, error) {
-	return openOS(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	return fileOrNil(openOS(name, os.O_RDWR|os.O_CREATE|os.O_EXCL))
 }
 
-func openOS(name string, flag int) (File, error) {
+func (osFS) CreateDirect(name string) (File, error) {
+	f, err := openOS(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_DIRECT)
+	if Errno(err) == unix.EINVAL { // a file system without direct I/O
+		return fileOrNil(openOS(name, os.O_RDWR|os.O_CREATE|os.O_EXCL))
+	}
+	if err == nil {
+		f.direct = true
+	}
+	return fileOrNil(f, err)
+}
+
+func openOS(name string, flag int) (*osFile, error) {
 	for {
 		// os.OpenFile would try to register the file with the poller, which a
 		// regular file always refuses; this saves those system calls.
@@ -156,12 +167,52 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	return nil, err
 }
 
-// osFile is a file of the operating system.
-type osFile struct{ f *os.File }
+// fileOrNil keeps a nil *osFile from becoming a File that is not nil.
+func fileOrNil(f *osFile, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
 
-func (o *osFile) ReadAt(p []byte, off int64) (int, error)  { return o.f.ReadAt(p, off) }
-func (o *osFile) WriteAt(p []byte, off int64) (int, error) { return o.f.WriteAt(p, off) }
-func (o *osFile) Close() error                             { return o.f.Close() }
+// osFile is a file of the operating system.
+type osFile struct {
+	f      *os.File
+	direct bool // O_DIRECT is on; only the one writer of such a file looks
+}
+
+func (o *osFile) ReadAt(p []byte, off int64) (int, error) { return o.f.ReadAt(p, off) }
+func (o *osFile) Close() error                            { return o.f.Close() }
+
+func (o *osFile) WriteAt(p []byte, off int64) (int, error) {
+	if !o.direct {
+		return o.f.WriteAt(p, off)
+	}
+	if off%Align == 0 && len(p)%Align == 0 {
+		n, err := o.f.WriteAt(p, off)
+		if Errno(err) != unix.EINVAL {
+			return n, err
+		}
+		// The device wants a coarser alignment than ours.
+	}
+	if err := o.buffered(); err != nil {
+		return 0, err
+	}
+	return o.f.WriteAt(p, off)
+}
+
+// buffered turns direct I/O off, for the end of the file.
+func (o *osFile) buffered() error {
+	flags, err := unix.FcntlInt(o.f.Fd(), unix.F_GETFL, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(o.f.Fd(), unix.F_SETFL, flags&^unix.O_DIRECT)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "fcntl", Path: o.f.Name(), Err: err}
+	}
+	o.direct = false
+	return nil
+}
 
 // Sync is fdatasync(2): it writes all metadata that reading the content back needs,
 // the size included.
@@ -175,17 +226,6 @@ func (o *osFile) Sync() error {
 			return &fs.PathError{Op: "fsync", Path: o.f.Name(), Err: err}
 		}
 	}
-}
-
-func (o *osFile) StartSync(off, n int64) error {
-	err := unix.SyncFileRange(int(o.f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
-	if err == unix.ENOSYS || err == unix.ESPIPE || err == unix.EINVAL {
-		return nil // a hint that this file system does not take
-	}
-	if err != nil {
-		return &fs.PathError{Op: "sync_file_range", Path: o.f.Name(), Err: err}
-	}
-	return nil
 }
 
 func (o *osFile) Stat() (Info, error) {

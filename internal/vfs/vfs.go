@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+	"unsafe"
 )
 
 // FS is a file system. Names are paths with slashes; files are made with mode 0600
@@ -23,6 +24,10 @@ type FS interface {
 	// Create makes a new file and opens it for reading and writing; it never opens
 	// one that is there (O_EXCL, fs.ErrExist).
 	Create(name string) (File, error)
+	// CreateDirect is Create for a long file that one goroutine writes from start
+	// to end: writes of whole Align units, from memory that AlignedBuf made, go
+	// past the page cache where the file system can do that. Other writes work too.
+	CreateDirect(name string) (File, error)
 	// Mkdir makes a directory; its parent must exist.
 	Mkdir(name string) error
 	// Rename moves a file, over an existing one if need be, in one step.
@@ -52,11 +57,20 @@ type File interface {
 	io.WriterAt
 	// Sync makes content and size durable; not the name.
 	Sync() error
-	// StartSync asks the kernel to begin writing n bytes from off, without waiting
-	// and without any promise: it makes the Sync that follows shorter.
-	StartSync(off, n int64) error
 	Stat() (Info, error)
 	Close() error
+}
+
+// Align is what offset, length and memory of a direct write are multiples of, in
+// bytes.
+const Align = 4096
+
+// AlignedBuf returns an empty slice with room for exactly n bytes that begins at a
+// multiple of Align.
+func AlignedBuf(n int) []byte {
+	b := make([]byte, n+Align)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (Align - 1))
+	return b[skip : skip : skip+n]
 }
 
 // Entry is a directory entry.
