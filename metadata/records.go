@@ -152,6 +152,7 @@ type Session struct {
 	Secret  []byte            `cbor:"4,keyasint,omitempty"` // what a resuming mount must prove to know
 	Created twofold.Time      `cbor:"5,keyasint"`
 	Ended   bool              `cbor:"6,keyasint,omitempty"`
+	Nonce   twofold.UUID      `cbor:"7,keyasint"` // of the BeginSession that made it
 }
 
 // TrashBlob is a blob that nothing refers to any more. Its shards go when no

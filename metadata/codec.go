@@ -1,0 +1,234 @@
+package metadata
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"twofold"
+	"twofold/internal/errs"
+)
+
+// RecordVersion is the first byte of every record in the state. A record of
+// another version is refused, never guessed at.
+const RecordVersion = 1
+
+// MaxCommandLen is the most bytes of an encoded command. It leaves room for the
+// inline data of the largest command (fsm bounds it more tightly) and for what
+// raft and Badger take at once.
+const MaxCommandLen = 8 << 20
+
+// canonical encodes deterministically (RFC 8949, 4.2.1): replicas that apply the
+// same log have the same bytes. Both modes are immutable and safe for concurrent use.
+var (
+	canonical = must(cbor.CoreDetEncOptions().EncMode())
+	// strict refuses what the encoder never writes. Strings that are not UTF-8 are
+	// let through: targets of symlinks and names in Go strings are bytes.
+	strict = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		UTF8:              cbor.UTF8DecodeInvalid,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   8,
+		MaxArrayElements:  64 << 10,
+		MaxMapPairs:       16 << 10,
+	}.DecMode())
+)
+
+func must[M any](m M, err error) M {
+	if err != nil {
+		panic(err) // the options above are constants: a test run finds it
+	}
+	return m
+}
+
+// body returns a new, empty body of op, or nil for an operation that this version
+// does not know.
+func body(op Op) any {
+	switch op {
+	case OpBeginSession:
+		return new(BeginSession)
+	case OpEndSession:
+		return new(EndSession)
+	case OpCreateBucket:
+		return new(CreateBucket)
+	case OpDeleteBucket:
+		return new(DeleteBucket)
+	case OpPutObject:
+		return new(PutObject)
+	case OpDeleteObject:
+		return new(DeleteObject)
+	case OpCopyObject:
+		return new(CopyObject)
+	case OpCreateUpload:
+		return new(CreateUpload)
+	case OpPutPart:
+		return new(PutPart)
+	case OpCompleteUpload:
+		return new(CompleteUpload)
+	case OpAbortUpload:
+		return new(AbortUpload)
+	case OpCreate:
+		return new(Create)
+	case OpLink:
+		return new(Link)
+	case OpUnlink:
+		return new(Unlink)
+	case OpRmdir:
+		return new(Rmdir)
+	case OpRename:
+		return new(Rename)
+	case OpSetAttr:
+		return new(SetAttr)
+	case OpWrite:
+		return new(Write)
+	case OpSetXattrs:
+		return new(SetXattrs)
+	case OpFreeInode:
+		return new(FreeInode)
+	case OpTrashDone:
+		return new(TrashDone)
+	case OpReplaceExtents:
+		return new(ReplaceExtents)
+	case OpSetConfig:
+		return new(SetConfig)
+	case OpNop:
+		return new(Nop)
+	case OpForgetSession:
+		return new(ForgetSession)
+	}
+	return nil
+}
+
+// wireCommand is a Command whose body is still encoded.
+type wireCommand struct {
+	_       struct{} `cbor:",toarray"`
+	Op      Op
+	Session twofold.SessionID
+	Seq     uint64
+	Acked   uint64
+	Writer  twofold.SessionID
+	Now     twofold.Time
+	Body    cbor.RawMessage
+}
+
+// Encode encodes a command: one version byte, then a CBOR array of its fields.
+// Body is the struct of its Op or a pointer to one (nil: the empty body).
+// errs.Invalid where it is not, errs.TooLarge over MaxCommandLen.
+func Encode(c *Command) ([]byte, error) {
+	const op = "metadata.Encode"
+	want := body(c.Op)
+	if want == nil {
+		return nil, errs.Newf(op, errs.Invalid, "unknown operation %d", c.Op)
+	}
+	b := c.Body
+	if b == nil {
+		b = want
+	}
+	if t, p := reflect.TypeOf(b), reflect.TypeOf(want); t != p && t != p.Elem() {
+		return nil, errs.Newf(op, errs.Invalid, "operation %d with a body of type %v", c.Op, t)
+	}
+	raw, err := canonical.Marshal(b)
+	if err != nil {
+		return nil, errs.E(op, errs.Invalid, err)
+	}
+	out := append(make([]byte, 0, len(raw)+64), CommandVersion, majorArray<<5|7)
+	out = appendHead(out, majorUint, uint64(c.Op))
+	out = appendHead(out, majorUint, uint64(c.Session))
+	out = appendHead(out, majorUint, c.Seq)
+	out = appendHead(out, majorUint, c.Acked)
+	out = appendHead(out, majorUint, uint64(c.Writer))
+	out = appendInt(out, int64(c.Now))
+	out = append(out, raw...)
+	if len(out) > MaxCommandLen {
+		return nil, errs.Newf(op, errs.TooLarge, "command of %d bytes", len(out))
+	}
+	return out, nil
+}
+
+// Decode decodes what Encode wrote; Body is a pointer to the struct of Op. A
+// version, an operation or a field that is not known is errs.Unsupported or
+// errs.Corrupt: whoever applies commands must stop there.
+func Decode(b []byte) (*Command, error) {
+	const op = "metadata.Decode"
+	switch {
+	case len(b) == 0:
+		return nil, errs.Newf(op, errs.Corrupt, "empty command")
+	case len(b) > MaxCommandLen:
+		return nil, errs.Newf(op, errs.TooLarge, "command of %d bytes", len(b))
+	case b[0] != CommandVersion:
+		return nil, errs.Newf(op, errs.Unsupported, "command of version %d, this program knows %d", b[0], CommandVersion)
+	}
+	var w wireCommand
+	if err := strict.Unmarshal(b[1:], &w); err != nil {
+		return nil, errs.E(op, errs.Corrupt, err)
+	}
+	c := &Command{Op: w.Op, Session: w.Session, Seq: w.Seq, Acked: w.Acked, Writer: w.Writer, Now: w.Now}
+	if c.Body = body(w.Op); c.Body == nil {
+		return nil, errs.Newf(op, errs.Unsupported, "unknown operation %d: written by a newer version?", w.Op)
+	}
+	if err := strict.Unmarshal(w.Body, c.Body); err != nil {
+		return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", w.Op, err))
+	}
+	return c, nil
+}
+
+func corrupt(what string, err error) error {
+	return errs.E("metadata.decode", errs.Corrupt, fmt.Errorf("%s: %w", what, err))
+}
+
+// record checks the version byte and returns a reader of the rest.
+func record(b []byte, what string) (cborReader, error) {
+	if len(b) == 0 {
+		return cborReader{}, corrupt(what, errShort)
+	}
+	if b[0] != RecordVersion {
+		return cborReader{}, errs.Newf("metadata.decode", errs.Unsupported,
+			"%s record of version %d, this program knows %d", what, b[0], RecordVersion)
+	}
+	return cborReader{b: b[1:]}, nil
+}
+
+func encodeRecord(v any) ([]byte, error) {
+	b, err := canonical.Marshal(v)
+	if err != nil {
+		return nil, errs.E("metadata.encode", errs.Invalid, err)
+	}
+	return append([]byte{RecordVersion}, b...), nil
+}
+
+func decodeRecord[T any](b []byte, what string) (*T, error) {
+	r, err := record(b, what)
+	if err != nil {
+		return nil, err
+	}
+	v := new(T)
+	if err := strict.Unmarshal(r.b, v); err != nil {
+		return nil, corrupt(what, err)
+	}
+	return v, nil
+}
+
+// EncodeBucket encodes the record; so do the others below.
+func EncodeBucket(v *Bucket) ([]byte, error) { return encodeRecord(v) }
+
+// DecodeBucket decodes the record, keeping nothing of b; so do the others below.
+func DecodeBucket(b []byte) (*Bucket, error) { return decodeRecord[Bucket](b, "bucket") }
+
+func EncodeUpload(v *Upload) ([]byte, error) { return encodeRecord(v) }
+
+func DecodeUpload(b []byte) (*Upload, error) { return decodeRecord[Upload](b, "upload") }
+
+func EncodePart(v *Part) ([]byte, error) { return encodeRecord(v) }
+
+func DecodePart(b []byte) (*Part, error) { return decodeRecord[Part](b, "part") }
+
+func EncodeSession(v *Session) ([]byte, error) { return encodeRecord(v) }
+
+func DecodeSession(b []byte) (*Session, error) { return decodeRecord[Session](b, "session") }
+
+func EncodeTrashBlob(v *TrashBlob) ([]byte, error) { return encodeRecord(v) }
+
+func DecodeTrashBlob(b []byte) (*TrashBlob, error) { return decodeRecord[TrashBlob](b, "trash blob") }

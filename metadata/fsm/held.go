@@ -1,0 +1,71 @@
+package fsm
+
+import (
+	"fmt"
+
+	"twofold"
+	"twofold/metadata"
+)
+
+// held are the inodes that the command under way works on: one object per inode,
+// however often it is loaded, written once at the end.
+type held struct {
+	inode *metadata.Inode // nil: there is none, or not any more
+	dirty bool
+}
+
+// load returns the command's copy of an inode; nil where there is none.
+func (a *applier) load(ino twofold.Ino) (*metadata.Inode, error) {
+	if h, ok := a.inodes[ino]; ok {
+		return h.inode, nil
+	}
+	i, err := a.inode(ino)
+	if err != nil {
+		return nil, err
+	}
+	a.inodes[ino] = held{inode: i}
+	return i, nil
+}
+
+func (a *applier) mustLoad(ino twofold.Ino) (*metadata.Inode, error) {
+	i, err := a.load(ino)
+	if i == nil && err == nil {
+		err = fmt.Errorf("inode %d is named but not there", ino)
+	}
+	return i, err
+}
+
+// touch marks a loaded or new inode as changed.
+func (a *applier) touch(i *metadata.Inode) { a.inodes[i.Ino] = held{i, true} }
+
+// erase removes the inode.
+func (a *applier) erase(ino twofold.Ino) { a.inodes[ino] = held{nil, true} }
+
+// newInode makes an inode without a name.
+func (a *applier) newInode(b twofold.BucketID, t metadata.Type) (*metadata.Inode, error) {
+	n, err := a.next(keyNextIno, uint64(twofold.FirstIno))
+	if err != nil {
+		return nil, err
+	}
+	now := a.cmd.Now
+	i := &metadata.Inode{Ino: twofold.Ino(n), Bucket: b, Type: t, Atime: now, Mtime: now, Ctime: now, Btime: now, Version: 1}
+	if t == metadata.TypeDir {
+		i.Nlink = 2
+	}
+	a.touch(i)
+	return i, nil
+}
+
+// flush writes the changed inodes and claims at the end of a command.
+func (a *applier) flush() error {
+	for ino, h := range a.inodes { // distinct keys: the order does not matter
+		switch {
+		case !h.dirty:
+		case h.inode == nil:
+			a.del(inodeKey(ino))
+		default:
+			a.set(inodeKey(ino), metadata.EncodeInode(h.inode))
+		}
+	}
+	return a.flushClaims()
+}

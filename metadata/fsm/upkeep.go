@@ -1,0 +1,93 @@
+package fsm
+
+import (
+	"bytes"
+
+	"twofold/internal/errs"
+	"twofold/metadata"
+)
+
+func (a *applier) freeInode(c *metadata.FreeInode) (*metadata.Result, error) {
+	i, err := a.load(c.Ino)
+	if err != nil || i == nil {
+		return &metadata.Result{}, err
+	}
+	if i.Nlink > 0 {
+		return nil, refusef(errs.Busy, "inode %d has links", c.Ino)
+	}
+	limit := c.Max
+	if limit <= 0 || limit > maxDrop {
+		limit = maxDrop
+	}
+	if i.Stored > 0 {
+		cut, _, err := a.punch(i, 0, maxFileLen, limit)
+		if err != nil {
+			return nil, err
+		}
+		if cut < maxFileLen {
+			return &metadata.Result{Inode: i, More: true}, nil
+		}
+	}
+	a.erase(i.Ino)
+	a.del(orphanKey(i.Ino))
+	return &metadata.Result{}, nil
+}
+
+func (a *applier) trashDone(c *metadata.TrashDone) (*metadata.Result, error) {
+	if len(c.Blobs) > maxDrop {
+		return nil, refuse(errs.TooLarge)
+	}
+	for _, b := range c.Blobs {
+		a.del(trashKey(b))
+	}
+	return &metadata.Result{}, nil
+}
+
+func (a *applier) replaceExtents(c *metadata.ReplaceExtents) (*metadata.Result, error) {
+	i, err := a.load(c.Ino)
+	if err != nil {
+		return nil, err
+	}
+	if i == nil || i.Version != c.Version {
+		return nil, refusef(errs.Conflict, "the content changed")
+	}
+	if c.Off < 0 || c.Len <= 0 || c.Len > i.Size-c.Off {
+		return nil, refusef(errs.Invalid, "[%d, +%d) is not within the content", c.Off, c.Len)
+	}
+	end := c.Off + c.Len
+	if err := checkExtents(c.Extents, c.Off, end); err != nil {
+		return nil, err
+	}
+	if len(c.Extents) > maxWriteExts {
+		return nil, refuse(errs.TooLarge)
+	}
+	if err := a.mayReferAll(c.Extents); err != nil {
+		return nil, err
+	}
+	cut, _, err := a.punch(i, c.Off, end, maxDrop)
+	if err != nil {
+		return nil, err
+	}
+	if cut < end {
+		return nil, refusef(errs.TooLarge, "more than %d extents to replace", maxDrop)
+	}
+	for n := range c.Extents {
+		a.putExtent(i, &c.Extents[n])
+	}
+	return &metadata.Result{Inode: i}, nil
+}
+
+func (a *applier) setConfig(c *metadata.SetConfig) (*metadata.Result, error) {
+	if c.Name == "" || len(c.Name) > maxComponent {
+		return nil, refuse(errs.Invalid)
+	}
+	if len(c.Value) > maxConfig {
+		return nil, refuse(errs.TooLarge)
+	}
+	if c.Value == nil {
+		a.del(configKey(c.Name))
+	} else {
+		a.set(configKey(c.Name), bytes.Clone(c.Value))
+	}
+	return &metadata.Result{}, nil
+}
