@@ -1,0 +1,170 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"twofold/internal/errs"
+)
+
+// Badger is a Store on a drive: an LSM tree in a live directory, and checkpoints
+// of it. See DESIGN.md for what is trusted after which kind of stop.
+//
+// Badger runs in its managed mode: a batch is a version, and a snapshot reads at
+// one. A batch may therefore span several of Badger's own transactions, and is
+// still seen whole or not at all: its version is published when all are in.
+type Badger struct {
+	base string // holds the live directories
+	dir  string // the live directory in use
+	log  *slog.Logger
+	db   *badger.DB
+
+	mu     sync.Mutex // serialises Write, the cut of a checkpoint and Close
+	failed error      // guarded by mu: the first error of a write; nothing is written after it
+	closed bool       // guarded by mu
+
+	life  sync.RWMutex // held for reading by Views; Close takes it
+	gone  atomic.Bool
+	reads tracker
+
+	durable durableSet
+}
+
+var _ Store = (*Badger)(nil)
+
+// tuning of Badger. Measured for four replicas in one process; see DESIGN.md.
+const (
+	memTableSize   = 16 << 20
+	blockCacheSize = 8 << 20
+	valueThreshold = 1 << 20
+)
+
+// badgerOptions are Badger's, for a live directory.
+func badgerOptions(dir string, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithLogger(badgerLog{log}).
+		WithSyncWrites(false).      // the raft log is what is durable
+		WithDetectConflicts(false). // one writer
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(2).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(1 << 20). // never written: values above the threshold are refused
+		WithNumCompactors(2).
+		WithNumLevelZeroTables(4).
+		WithNumLevelZeroTablesStall(12).
+		WithBaseTableSize(4 << 20).
+		WithBaseLevelSize(32 << 20).
+		WithCompression(options.Snappy).
+		WithBlockCacheSize(blockCacheSize).
+		WithIndexCacheSize(0).
+		WithMetricsEnabled(false).
+		WithNumGoroutines(1).
+		WithBypassLockGuard(true) // live directories are never opened twice: each has a name of its own
+}
+
+// openBadger opens the files of a live directory that may be trusted.
+func openBadger(base, dir string, log *slog.Logger) (*Badger, error) {
+	db, err := badger.OpenManaged(badgerOptions(dir, log))
+	if err != nil {
+		return nil, errs.E("kv.Open", errs.Other, err)
+	}
+	b := &Badger{base: base, dir: dir, log: log, db: db}
+	db.SetDiscardTs(b.reads.publish(db.MaxVersion()))
+	return b, nil
+}
+
+// View implements Store.
+func (b *Badger) View(fn func(Reader) error) error {
+	b.life.RLock()
+	defer b.life.RUnlock()
+	if b.gone.Load() {
+		return errs.Newf("kv.View", errs.Unavailable, "the store is closed")
+	}
+	v := b.reads.acquire()
+	defer b.reads.release(v)
+	txn := b.db.NewTransactionAt(v, false)
+	defer txn.Discard()
+	return fn(&badgerSnap{txn: txn})
+}
+
+// Write implements Store. After an error the store takes no more writes: part of
+// the batch may be in, under a version that is never published.
+func (b *Badger) Write(ops []Op) error {
+	if err := checkBatch(ops); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return errs.Newf("kv.Write", errs.Unavailable, "the store is closed")
+	case b.failed != nil:
+		return b.failed
+	case len(ops) == 0:
+		return nil
+	}
+	version := b.reads.current + 1 // only Write changes it
+	if err := b.write(version, ops); err != nil {
+		b.failed = errs.E("kv.Write", errs.Other, err)
+		return b.failed
+	}
+	b.db.SetDiscardTs(b.reads.publish(version))
+	return nil
+}
+
+func (b *Badger) write(version uint64, ops []Op) error {
+	wb := b.db.NewWriteBatchAt(version)
+	defer wb.Cancel()
+	for _, op := range ops {
+		var err error
+		if op.Value == nil {
+			err = wb.Delete(op.Key)
+		} else {
+			err = wb.Set(op.Key, op.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return wb.Flush()
+}
+
+// badgerSnap is a snapshot.
+type badgerSnap struct{ txn *badger.Txn }
+
+var _ Reader = (*badgerSnap)(nil)
+
+func (s *badgerSnap) Get(key []byte) ([]byte, error) {
+	item, err := s.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) || errors.Is(err, badger.ErrEmptyKey) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errs.E("kv.Get", errs.Other, err)
+	}
+	return itemValue(item)
+}
+
+func (s *badgerSnap) Scan(start, end []byte, fn func(key, value []byte) (bool, error)) error {
+	return scan(s.Iter(start, end), start, fn)
+}
+
+// itemValue returns an item's value, never nil. It lies in the LSM tree (a memtable
+// or a block), so that it stays valid as long as the snapshot, for a Get, or until
+// the next move, for an iterator.
+func itemValue(item *badger.Item) (v []byte, err error) {
+	err = item.Value(func(p []byte) error { v = p; return nil })
+	if err != nil {
+		return nil, errs.E("kv.Value", errs.Other, fmt.Errorf("key %x: %w", item.Key(), err))
+	}
+	if v == nil {
+		v = []byte{}
+	}
+	return v, nil
+}

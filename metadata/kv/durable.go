@@ -1,0 +1,29 @@
+package kv
+
+import "sync"
+
+// durableSet names the tables that were fsynced once. Tables never change and their
+// names are never used again, so that a later checkpoint need not fsync them again.
+type durableSet struct {
+	mu    sync.Mutex
+	names map[string]bool // guarded by mu
+}
+
+func (d *durableSet) has(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.names[name]
+}
+
+// set replaces the set by the tables in l.
+func (d *durableSet) set(l fileList) {
+	names := make(map[string]bool, len(l.Files))
+	for f := range l.Files {
+		if isTable(f) {
+			names[f] = true
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names = names
+}

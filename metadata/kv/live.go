@@ -1,0 +1,138 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"twofold/internal/errs"
+)
+
+const (
+	livePrefix = "live-"
+	// cleanList says that a live directory was closed and everything in it fsynced.
+	cleanList = "CLEAN"
+)
+
+// Options of Open.
+type Options struct {
+	// Checkpoint is where a live directory is rebuilt from when the last stop was
+	// not a clean one. Empty: from nothing.
+	Checkpoint string
+	// Fresh discards the live directory even after a clean stop.
+	Fresh  bool
+	Logger *slog.Logger
+}
+
+// Open opens the store in base. A live directory that was closed cleanly is used as
+// it is. Any other is thrown away and rebuilt from the checkpoint: what Badger wrote
+// without an fsync is not trusted, whatever it looks like.
+func Open(base string, o Options) (*Badger, error) {
+	const op = "kv.Open"
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return nil, errs.E(op, errs.Other, err)
+	}
+	dirs, next, err := liveDirs(base)
+	if err != nil {
+		return nil, errs.E(op, errs.Other, err)
+	}
+	var keep string
+	for _, dir := range dirs {
+		if keep == "" && !o.Fresh && dirty(dir) == nil {
+			keep = dir
+		} else if err := os.RemoveAll(dir); err != nil {
+			return nil, errs.E(op, errs.Other, err)
+		}
+	}
+	if keep != "" {
+		if b, err := openBadger(base, keep, o.Logger); err == nil {
+			return b, nil
+		} else {
+			o.Logger.Error("a cleanly closed index does not open; it is rebuilt", "dir", keep, "err", err)
+		}
+		if err := os.RemoveAll(keep); err != nil {
+			return nil, errs.E(op, errs.Other, err)
+		}
+	}
+	dir := filepath.Join(base, fmt.Sprintf("%s%08d", livePrefix, next))
+	if o.Checkpoint == "" {
+		err = os.Mkdir(dir, 0o700)
+	} else {
+		err = RestoreFrom(o.Checkpoint, dir)
+	}
+	if err != nil {
+		return nil, errs.E(op, errs.Other, err)
+	}
+	return openBadger(base, dir, o.Logger)
+}
+
+// dirty removes the mark of a clean stop, durably, before anything is written; an
+// error means that there was none that holds.
+func dirty(dir string) error {
+	if _, err := readFileList(dir, cleanList); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, cleanList)); err != nil {
+		return err
+	}
+	return syncPath(dir)
+}
+
+// liveDirs lists the live directories in base, and a number that none has.
+func liveDirs(base string) (dirs []string, next int, err error) {
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		num, ok := strings.CutPrefix(e.Name(), livePrefix)
+		if !ok {
+			continue
+		}
+		dirs = append(dirs, filepath.Join(base, e.Name()))
+		if n, err := strconv.Atoi(num); err == nil {
+			next = max(next, n+1)
+		}
+	}
+	return dirs, next, nil
+}
+
+// Close implements Store: everything is on the drive, and the next Open uses it,
+// when it returns nil.
+func (b *Badger) Close() error {
+	const op = "kv.Close"
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.gone.Store(true)
+	b.life.Lock() // waits for Views
+	defer b.life.Unlock()
+	if err := b.db.Close(); err != nil {
+		return errs.E(op, errs.Other, err)
+	}
+	if b.failed != nil {
+		return nil // no clean stop: the next Open rebuilds
+	}
+	if _, err := writeFileList(b.dir, cleanList, b.durable.has); err != nil {
+		return errs.E(op, errs.Other, errors.Join(err, removeIfThere(filepath.Join(b.dir, cleanList))))
+	}
+	return nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

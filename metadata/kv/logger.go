@@ -1,0 +1,28 @@
+package kv
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// badgerLog passes Badger's warnings and errors on. Its informational chatter
+// (every flush and compaction) goes to debug.
+type badgerLog struct{ log *slog.Logger }
+
+var _ badger.Logger = badgerLog{}
+
+func (l badgerLog) say(level slog.Level, format string, args []any) {
+	if l.log.Enabled(nil, level) {
+		l.log.Log(nil, level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.say(slog.LevelError, f, a) }
+func (l badgerLog) Warningf(f string, a ...any) { l.say(slog.LevelWarn, f, a) }
+func (l badgerLog) Infof(f string, a ...any)    { l.say(slog.LevelDebug, f, a) }
+
+// Debugf drops: Badger calls it for every write.
+func (l badgerLog) Debugf(string, ...any) {}

@@ -1,0 +1,3 @@
+package replica
+
+const minTrailing = 512

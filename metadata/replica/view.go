@@ -1,0 +1,153 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"twofold/internal/errs"
+	"twofold/metadata"
+)
+
+// lease is the proof that a replica's state is the newest there is. DESIGN.md has
+// the argument; in short: no other replica can have become leader unless a vote was
+// granted since, and every vote granted in this process raises network.grants.
+type lease struct {
+	node   *node
+	term   uint64
+	grants uint64 // network.grants before leadership was confirmed
+}
+
+// holds reports whether the lease is good at this moment.
+func (l *lease) holds(net *network) bool {
+	return l != nil && l.grants == net.grants.Load() && l.node.leads() && l.node.raft.CurrentTerm() == l.term
+}
+
+// View implements metadata.Store.
+func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
+	l := g.lease.Load()
+	if !l.holds(g.net) {
+		var err error
+		if l, err = g.confirm(ctx); err != nil {
+			return err
+		}
+	}
+	return l.node.host.cur.Load().machine.View(fn)
+}
+
+// roundGate lets readers share confirmations: a reader waits for one that began
+// after it arrived, and there is one at a time.
+type roundGate struct {
+	mu      sync.Mutex
+	next    *round // guarded by mu; not begun: readers may still join it
+	running bool   // guarded by mu
+}
+
+// round is one confirmation of leadership and those who wait for it.
+type round struct {
+	done  chan struct{}
+	lease *lease
+	err   error
+}
+
+// confirm returns a lease that was confirmed by a round that began after the call.
+func (g *Group) confirm(ctx context.Context) (*lease, error) {
+	q := &g.rounds
+	q.mu.Lock()
+	r := q.next
+	if r == nil {
+		r = &round{done: make(chan struct{})}
+		q.next = r
+	}
+	if !q.running {
+		q.running = true
+		go g.runRounds()
+	}
+	q.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.lease, r.err
+	case <-ctx.Done():
+		return nil, errs.E("replica.View", errs.Unavailable, ctx.Err())
+	}
+}
+
+// runRounds confirms until nobody waits.
+func (g *Group) runRounds() {
+	q := &g.rounds
+	for {
+		q.mu.Lock()
+		r := q.next
+		q.next = nil
+		if r == nil {
+			q.running = false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		r.lease, r.err = g.confirmOnce()
+		if r.err == nil {
+			g.lease.Store(r.lease)
+		}
+		close(r.done)
+	}
+}
+
+// confirmTimeout is how long a read waits for a leader before it is refused.
+const confirmTimeout = 10 * time.Second
+
+// confirmOnce finds the leader and has it confirmed, again until it succeeds.
+func (g *Group) confirmOnce() (*lease, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, confirmTimeout)
+	defer cancel()
+	for {
+		n, err := g.awaitLeader(ctx)
+		if err != nil {
+			return nil, err
+		}
+		wait := g.changed.wait()
+		// The order matters: grants first, then the term, then the confirmation.
+		l := &lease{node: n, grants: g.net.grants.Load(), term: n.raft.CurrentTerm()}
+		err = g.prove(ctx, l)
+		if err == nil && n.leads() && n.raft.CurrentTerm() == l.term {
+			return l, nil
+		}
+		select {
+		case <-wait:
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, errs.E("replica.View", errs.Unavailable, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// prove confirms that the lease's replica leads, and that everything committed in
+// earlier terms is in its state machine. A barrier is an entry of this term that a
+// majority has and that the state machine has come to. It is needed once a term;
+// afterwards a round of heartbeats will do.
+func (g *Group) prove(ctx context.Context, l *lease) error {
+	if old := g.lease.Load(); old != nil && old.node == l.node && old.term == l.term {
+		return l.node.await(ctx, l.node.raft.VerifyLeader())
+	}
+	return l.node.await(ctx, l.node.raft.Barrier(time.Second))
+}
+
+// await waits for a future of the library, which may never come when the replica's
+// drive hangs.
+func (n *node) await(ctx context.Context, f raft.Future) error {
+	answer := make(chan error, 1)
+	go func() { answer <- f.Error() }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.gone:
+		return n.reason
+	case <-*n.port.severed.Load():
+		return errUnreachable
+	}
+}
