@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+
+	"twofold/internal/errs"
 )
 
 // faultLimit is how many failed probes in a row take a drive offline.
@@ -136,6 +138,40 @@ func (h *health) setFull(full bool) {
 	if !same {
 		h.change("free space against the reserve", func() { h.full = full })
 	}
+}
+
+// setSlow tells whether an operation has been under way for long.
+func (h *health) setSlow(slow bool) {
+	h.mu.Lock()
+	same := h.slow == slow
+	h.mu.Unlock()
+	if !same {
+		h.change("an operation takes long", func() { h.slow = slow })
+	}
+}
+
+// probed takes the outcome of a test write: success clears what errors had said of
+// the drive, faultLimit failures in a row take it offline.
+func (h *health) probed(err error) {
+	why := "a test write succeeded"
+	if err != nil {
+		why = err.Error()
+	}
+	h.change(why, func() {
+		switch {
+		case err == nil:
+			h.faults, h.failed, h.readOnly = 0, 0, false
+		case kindOf(err) == errs.ReadOnly:
+			h.faults, h.failed, h.readOnly = 0, 0, true // it still reads
+		default:
+			h.failed++
+		}
+	})
+}
+
+// dead takes the drive offline at once, until a test write succeeds.
+func (h *health) dead(err error) {
+	h.change(err.Error(), func() { h.failed = faultLimit })
 }
 
 // String is the state in a word.

@@ -17,7 +17,7 @@ func (d *Local) look() (identity, error) {
 	if err != nil {
 		return id, err
 	}
-	up, err := d.fs.Stat(d.opt.Path + "/..") // not path.Join: the path may be a symbolic link
+	mount, err := MountPoint(d.fs, d.opt.Path)
 	if err != nil {
 		return id, err
 	}
@@ -29,7 +29,7 @@ func (d *Local) look() (identity, error) {
 	if err != nil {
 		return id, err
 	}
-	return identity{dev: root.Dev, fsid: s.ID, mount: up.Dev != root.Dev, format: f}, nil
+	return identity{dev: root.Dev, fsid: s.ID, mount: mount, format: f}, nil
 }
 
 // still reports, as an error, that the path is not this drive any more: then what
@@ -113,6 +113,9 @@ func (d *Local) SetHealing(ctx context.Context, healing bool) error {
 
 func (d *Local) markHealing(healing bool) error {
 	name := path.Join(d.opt.Path, healingName)
+	if healing { // also where the mark can't be made durable: the safe side
+		d.health.change("refill", func() { d.health.healing = true })
+	}
 	var err error
 	if healing {
 		err = vfs.WriteFile(d.fs, name, nil)
