@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +34,7 @@ type supervisor struct {
 
 // run starts the worker and keeps it running until it ends by itself, or a signal
 // asks to stop. It returns the worker's exit status.
-func (s *supervisor) run(ctx context.Context) error {
+func (s *supervisor) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)

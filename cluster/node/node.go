@@ -1,0 +1,276 @@
+// Package node is one server's store, put together: the drives of the command line,
+// the engine over them, the metadata replicas on them, and the volume on top. It
+// decides at the start what may be formatted, and while running what becomes of
+// drives that are lost, come back, or are replaced.
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"twofold"
+	"twofold/engine"
+	"twofold/engine/drive"
+	"twofold/engine/placement"
+	"twofold/internal/errs"
+	"twofold/internal/procid"
+	"twofold/internal/vfs"
+	"twofold/volume"
+)
+
+// Options for Open.
+type Options struct {
+	Layout placement.Layout
+	Logger *slog.Logger
+	// Say prints to the person who started the server, before anything is changed.
+	Say func(text string)
+	// LeaseTerm and SessionTTL: see volume.Options.
+	LeaseTerm, SessionTTL time.Duration
+}
+
+// Node is an open store.
+type Node struct {
+	opts    Options
+	log     *slog.Logger
+	fs      vfs.FS
+	cluster twofold.ClusterID
+	slots   map[twofold.SetID][]*drive.Slot
+	drives  []*drive.Local
+	engine  *engine.Engine
+	volume  *volume.Volume
+}
+
+// Volume is the store as the views see it.
+func (n *Node) Volume() *volume.Volume { return n.volume }
+
+// begin looks at the drives, says what will be, and formats what is new.
+func (n *Node) begin(ctx context.Context) error {
+	inv, err := inspect(n.opts.Layout, n.fs)
+	if err != nil {
+		return err
+	}
+	for _, w := range n.opts.Layout.Warnings {
+		n.log.Warn(w)
+	}
+	if inv.isNew() {
+		err = n.beginNew(inv)
+	} else {
+		err = n.beginExisting(inv)
+	}
+	if err != nil {
+		return err
+	}
+	return n.openDrives(ctx, inv)
+}
+
+// beginNew announces a new store and checks that every directory can be had.
+func (n *Node) beginNew(inv *inventory) error {
+	n.opts.Say(n.opts.Layout.Describe())
+	for _, w := range advice(paths(inv.places)) {
+		n.log.Warn(w)
+	}
+	for _, p := range inv.places {
+		if p.absent != nil {
+			if !os.IsNotExist(p.absent) {
+				return errs.Newf("node.Open", errs.Invalid, "%s can't be read: %v", p.path, p.absent)
+			}
+			if err := os.MkdirAll(p.path, 0o700); err != nil {
+				return errs.Newf("node.Open", errs.Invalid, "%s can't be made: %v", p.path, err)
+			}
+			p.absent = nil
+		}
+	}
+	inv.cluster, inv.created = twofold.NewUUID(), twofold.Now()
+	n.cluster = inv.cluster
+	return nil
+}
+
+// beginExisting tells what is missing, and refuses to go on with less than it needs:
+// with too few drives of a store, empty directories are not replacements but mounts
+// that are not there.
+func (n *Node) beginExisting(inv *inventory) error {
+	n.cluster = inv.cluster
+	for _, p := range inv.places {
+		if p.absent != nil {
+			n.log.Warn("a drive is missing; the store goes on without it", "drive", p.path, "err", p.absent)
+		}
+	}
+	have := map[twofold.SetID]int{}
+	var empty []string
+	for _, p := range inv.places {
+		if p.format != nil {
+			have[p.format.SetID()]++
+		} else if p.fresh() {
+			empty = append(empty, p.path)
+		}
+	}
+	for i, pool := range n.opts.Layout.Pools {
+		known := 0
+		for s := range pool.Sets() {
+			known += have[twofold.SetID{Pool: uint16(i), Set: uint16(s)}]
+		}
+		if known == 0 && i > 0 {
+			if missing := inv.missing(); len(missing) > 0 && anyOf(pool, missing) {
+				return errs.Newf("node.Open", errs.Invalid, "pool %d (%s) is new or lost: of its directories %s can't be read. A new pool begins with all of its drives", i+1, pool.Arg, list(missing))
+			}
+			n.opts.Say(fmt.Sprintf("Pool %d (%s) is added to the store.\n%s", i+1, pool.Arg, n.opts.Layout.Describe()))
+			continue
+		}
+		need := pool.SetSize - min(n.opts.Layout.Standard, pool.SetSize/2)
+		for s := range pool.Sets() {
+			set := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
+			if have[set] < need && len(empty) > 0 {
+				return errs.Newf("node.Open", errs.Invalid,
+					"set %s has %d of its %d drives, which is too few to rebuild the others; %s empty. If their disks are not mounted, mount them; if they are lost, give the drives that are left and take the empty directories off",
+					set, have[set], pool.SetSize, isAre(empty))
+			}
+		}
+	}
+	if _, moved := inv.assign(n.opts.Layout); len(moved) > 0 {
+		for _, m := range moved {
+			n.log.Warn("a drive is in another place than the command line has it; it is recognised by its id", "drive", m)
+		}
+	}
+	return nil
+}
+
+func isAre(paths []string) string {
+	if len(paths) == 1 {
+		return paths[0] + " is"
+	}
+	return list(paths) + " are"
+}
+
+func anyOf(pool placement.Pool, missing []string) bool {
+	for _, d := range pool.Drives {
+		for _, m := range missing {
+			if d.Path == m {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func paths(places []*place) []string {
+	out := make([]string, len(places))
+	for i, p := range places {
+		out[i] = p.path
+	}
+	return out
+}
+
+// openDrives formats fresh directories and opens every drive in its slot.
+func (n *Node) openDrives(ctx context.Context, inv *inventory) error {
+	newStore := len(n.drives) == 0 && allFresh(inv)
+	at, _ := inv.assign(n.opts.Layout)
+	n.slots = map[twofold.SetID][]*drive.Slot{}
+	for i, pool := range n.opts.Layout.Pools {
+		poolIsNew := newStore || poolFresh(inv, i)
+		for s := range pool.Sets() {
+			set := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
+			for idx := range pool.SetSize {
+				p := at[[3]int{i, s, idx}]
+				slot := drive.NewSlot(set, idx, nil)
+				n.slots[set] = append(n.slots[set], slot)
+				if p == nil || p.absent != nil {
+					if p != nil {
+						slot.Put(drive.NewAbsent(twofold.DriveID{}, p.path))
+					}
+					continue
+				}
+				if err := n.openDrive(ctx, slot, p, !poolIsNew); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func allFresh(inv *inventory) bool {
+	for _, p := range inv.places {
+		if p.format != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func poolFresh(inv *inventory, pool int) bool {
+	for _, p := range inv.places {
+		if p.format != nil && int(p.format.Pool) == pool {
+			return false
+		}
+	}
+	return true
+}
+
+// openDrive opens the drive at p in slot, formatting it if it is fresh. A drive that
+// can't be opened is a missing one, not the end.
+func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replacement bool) error {
+	set, index := slot.Position()
+	abs, err := filepath.Abs(p.path)
+	if err != nil {
+		return errs.E("node.openDrive", errs.Invalid, err)
+	}
+	if p.fresh() {
+		f := n.format(set, index)
+		if err := drive.WriteFormat(n.fs, abs, f); err != nil {
+			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.path, err)
+		}
+		p.format = &f
+	} else {
+		replacement = false
+	}
+	d, err := drive.Open(ctx, drive.Options{FS: n.fs, Path: abs, Logger: n.log, ID: p.format.Drive})
+	if err != nil {
+		if errs.Is(err, errs.Busy) {
+			return errs.Newf("node.openDrive", errs.Busy, "%s is in use by another server process", p.path)
+		}
+		n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
+		slot.Put(drive.NewAbsent(p.format.Drive, p.path))
+		return nil
+	}
+	if replacement {
+		if err := d.SetHealing(ctx, true); err != nil {
+			n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
+			d.Close()
+			return nil
+		}
+		n.log.Info("an empty drive takes the place of a lost one and will be refilled", "drive", p.path, "set", set, "position", index+1)
+	}
+	slot.Put(d)
+	n.drives = append(n.drives, d)
+	return nil
+}
+
+// format is the identity of a new drive for a position.
+func (n *Node) format(set twofold.SetID, index int) drive.Format {
+	pool := n.opts.Layout.Pools[set.Pool]
+	return drive.Format{
+		Version: drive.FormatVersion, Cluster: n.cluster, Drive: twofold.NewUUID(),
+		Pool: set.Pool, Set: set.Set, Index: index, Sets: pool.Sets(), SetSize: pool.SetSize, Created: twofold.Now(),
+	}
+}
+
+// openEngine opens the engine over the slots.
+func (n *Node) openEngine() error {
+	o := engine.Options{Cluster: n.cluster, Logger: n.log}
+	for i, pool := range n.opts.Layout.Pools {
+		for s := range pool.Sets() {
+			id := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
+			o.Sets = append(o.Sets, engine.SetConfig{ID: id, Slots: n.slots[id], Parity: min(n.opts.Layout.Standard, pool.SetSize/2)})
+		}
+	}
+	e, err := engine.Open(o)
+	n.engine = e
+	return err
+}
+
+// self names this process for its sessions.
+func self() string { return procid.Self() }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// mountFlags say how the files look; `twofold server --mount` has them too.
+type mountFlags struct {
+	owner      string
+	group      string
+	umask      string
+	allowOther bool
+}
+
+func (m *mountFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&m.owner, "owner", "", "`USER` (name or number) that files have which came by S3 (default: who mounts)")
+	f.StringVar(&m.group, "group", "", "`GROUP` (name or number) that files have which came by S3")
+	f.StringVar(&m.umask, "umask", "022", "permission `BITS`, octal, that files do not have which came by S3")
+	f.BoolVar(&m.allowOther, "allow-other", false, "let other users in (the file modes decide what they may)")
+}
+
+func (m *mountFlags) check() error {
+	_, _, _, err := m.resolve()
+	return err
+}
+
+// resolve looks the names up.
+func (m *mountFlags) resolve() (uid, gid, umask uint32, err error) {
+	uid, gid = uint32(os.Getuid()), uint32(os.Getgid())
+	if m.owner != "" {
+		if uid, err = lookupID(m.owner, func(n string) (string, error) {
+			u, err := user.Lookup(n)
+			if err != nil {
+				return "", err
+			}
+			return u.Uid, nil
+		}); err != nil {
+			return 0, 0, 0, usage("--owner %s: %w", m.owner, err)
+		}
+	}
+	if m.group != "" {
+		if gid, err = lookupID(m.group, func(n string) (string, error) {
+			g, err := user.LookupGroup(n)
+			if err != nil {
+				return "", err
+			}
+			return g.Gid, nil
+		}); err != nil {
+			return 0, 0, 0, usage("--group %s: %w", m.group, err)
+		}
+	}
+	bits, err := strconv.ParseUint(m.umask, 8, 32)
+	if err != nil || bits > 0777 {
+		return 0, 0, 0, usage("--umask %s: it is an octal number from 0 to 0777", m.umask)
+	}
+	return uid, gid, uint32(bits), nil
+}
+
+func lookupID(s string, byName func(string) (string, error)) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil {
+		return uint32(n), nil
+	}
+	id, err := byName(s)
+	if err != nil {
+		return 0, err
+	}
+	n, err = strconv.ParseUint(id, 10, 32)
+	return uint32(n), err
+}
+
+// args is the command line that says the same.
+func (m *mountFlags) args() []string {
+	a := []string{"--umask", m.umask, fmt.Sprintf("--allow-other=%t", m.allowOther)}
+	if m.owner != "" {
+		a = append(a, "--owner", m.owner)
+	}
+	if m.group != "" {
+		a = append(a, "--group", m.group)
+	}
+	return a
+}
+
+// mountCommandFlags are the command line of `twofold mount`.
+type mountCommandFlags struct {
+	endpoint   string
+	readOnly   bool
+	foreground bool
+	mountFlags
+	logFlags
+}
+
+func mountCommand() *cobra.Command {
+	f := &mountCommandFlags{}
+	c := &cobra.Command{
+		Use:   "mount [flags] DIR",
+		Short: "Mount the store's buckets as directories under DIR",
+		Long: `Mount the store's buckets as directories under DIR, and stay until it is
+unmounted (umount DIR, Ctrl-C, SIGTERM). The server may stop and start meanwhile:
+programs wait for it.
+
+mkdir in DIR makes a bucket, rmdir removes an empty one. What one view writes the
+other reads, at once.
+
+Needs the server's credentials in the environment: S3_ROOT_USER, S3_ROOT_PASSWORD.
+Mounting as another user than root needs fusermount3 (apt install fuse3).`,
+		Example: "  twofold mount --endpoint http://127.0.0.1:9000 /mnt/twofold",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("mount takes one directory, got %d\nSee: twofold mount --help", len(args))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return runMount(f, args[0]) },
+	}
+	c.Flags().StringVar(&f.endpoint, "endpoint", "http://127.0.0.1:9000", "`URL` of the server")
+	c.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse changes through this mount")
+	c.Flags().BoolVar(&f.foreground, "foreground", false, "")
+	c.Flags().MarkHidden("foreground")
+	f.mountFlags.add(c.Flags())
+	f.logFlags.add(c.Flags())
+	return c
+}

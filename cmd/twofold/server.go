@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"twofold/engine/placement"
+	"twofold/internal/config"
+
+	"github.com/spf13/cobra"
+)
+
+// serverFlags are the command line of `twofold server`.
+type serverFlags struct {
+	address string
+	hints   bool
+	mount   string
+	mountFlags
+	logFlags
+}
+
+func serverCommand() *cobra.Command {
+	f := &serverFlags{}
+	c := &cobra.Command{
+		Use:   "server [flags] DRIVES...",
+		Short: "Serve a store: S3, and with --mount also its files",
+		Long: `Serve a store on the drives given: directories, each on a disk of its own.
+
+    twofold server /data                           one drive, without parity
+    twofold server /disk{1...4}/twofold            four drives: any two may fail
+    twofold server /a{1...8} /b{1...8}             two pools of eight
+
+Three dots between braces count up; each argument with them is a pool, and plain
+directories together are one. Directories are to be empty the first time. To make
+the store larger, add another pool to the arguments and start it again.
+
+Environment:
+  S3_ROOT_USER, S3_ROOT_PASSWORD   credentials (default minioadmin, minioadmin: then
+                                   only this machine is served)
+  S3_DOMAIN                        domains for bucket.domain style requests
+  S3_REGION                        region (default us-east-1)
+  S3_STORAGE_CLASS_STANDARD=EC:n   parity of objects
+  S3_STORAGE_CLASS_RRS=EC:n        parity of REDUCED_REDUNDANCY objects
+The MINIO_ names of the same are understood.
+
+Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments or environment.`,
+		Example: "  twofold server --mount /mnt/twofold /disk{1...4}/twofold",
+		RunE: func(c *cobra.Command, args []string) error {
+			if os.Getenv(workerEnv) != "" {
+				return runWorker(c.Context(), f, args)
+			}
+			return supervise(f, args)
+		},
+	}
+	c.Flags().StringVar(&f.address, "address", "", "`HOST:PORT` to listen on (default :9000; 127.0.0.1:9000 while the credentials are the default ones)")
+	c.Flags().StringVar(&f.mount, "mount", "", "also serve the buckets as directories under `DIR`")
+	c.Flags().BoolVar(&f.hints, "hints", false, "print what to try")
+	f.mountFlags.add(c.Flags())
+	f.logFlags.add(c.Flags())
+	return c
+}
+
+// check validates the command line and the environment: everything that can be
+// refused without looking at a drive.
+func (f *serverFlags) check(args []string) (config.Config, placement.Layout, error) {
+	if len(args) == 0 {
+		return config.Config{}, placement.Layout{}, usage("no drives given. Try: twofold server ./data{1...4}\nSee: twofold server --help")
+	}
+	cfg, err := config.FromEnv(os.LookupEnv)
+	if err != nil {
+		return cfg, placement.Layout{}, usage("%w", plain(err))
+	}
+	layout, err := placement.New(args, placement.Classes{Standard: cfg.Standard, RRS: cfg.RRS})
+	if err != nil {
+		return cfg, layout, usage("%w", plain(err))
+	}
+	if f.mount != "" {
+		if err := f.checkMountPoint(layout); err != nil {
+			return cfg, layout, err
+		}
+	}
+	return cfg, layout, f.mountFlags.check()
+}
+
+// checkMountPoint refuses a mount point that is, or holds, a drive, or lies in one.
+func (f *serverFlags) checkMountPoint(layout placement.Layout) error {
+	dir, err := filepath.Abs(f.mount)
+	if err != nil {
+		return usage("--mount %s: %w", f.mount, err)
+	}
+	for _, d := range layout.Drives() {
+		p, err := filepath.Abs(d.Path)
+		if err != nil {
+			return usage("%s: %w", d.Path, err)
+		}
+		if within(p, dir) || within(dir, p) {
+			return usage("--mount %s and the drive %s are one inside the other: choose another directory to mount on", f.mount, d.Path)
+		}
+	}
+	return nil
+}
+
+// within reports whether p is dir or below it.
+func within(p, dir string) bool {
+	r, err := filepath.Rel(dir, p)
+	return err == nil && r != ".." && !(len(r) > 2 && r[:3] == "../")
+}
+
+// supervise runs the worker, and the mount process if one is asked for.
+func supervise(f *serverFlags, args []string) error {
+	if _, _, err := f.check(args); err != nil {
+		return err
+	}
+	log, err := f.logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	s := &supervisor{args: os.Args[1:], log: log}
+	if f.mount != "" {
+		s.mount = newMountKeeper(f.mount, append(f.mountFlags.args(), f.logFlags.args()...), log)
+	}
+	return s.run()
+}
+
+// hintText is what `make run` prints when everything is up.
+func hintText(address, mount string) string {
+	s := fmt.Sprintf(`
+  Twofold serves http://%s (S3). In another terminal:
+
+    export AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin AWS_DEFAULT_REGION=us-east-1
+    aws --endpoint-url http://%s s3 mb s3://photos
+    echo hello | aws --endpoint-url http://%s s3 cp - s3://photos/2026/hello.txt
+`, address, address, address)
+	if mount != "" {
+		s += fmt.Sprintf(`
+  The same bucket is a directory:
+
+    cat %s/photos/2026/hello.txt
+    echo 'hello again' >> %s/photos/2026/hello.txt
+    aws --endpoint-url http://%s s3 cp s3://photos/2026/hello.txt -
+`, mount, mount, address)
+	}
+	return s + "\n  Ctrl-C stops it; the next run finds its data.\n\n"
+}
