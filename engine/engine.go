@@ -149,6 +149,9 @@ type Damage struct {
 	// Shards are those known to be bad although they may open: a block failed its
 	// hash. Missing ones are found by looking.
 	Shards erasure.Set
+	// Wrong are those whose blocks pass their hashes and yet do not fit the others':
+	// nothing may be computed from them.
+	Wrong erasure.Set
 }
 
 // OnDamage sets who is told of damage. The handler must not block.

@@ -25,6 +25,8 @@ type BlobReader struct {
 	sources   []*source // by shard index
 	stripeLen atomic.Uint32
 	misplaced atomic.Bool
+	last      erasure.Set // shards that are asked only where the others do not do
+	never     erasure.Set // shards that are not asked
 
 	refs atomic.Int64 // readers and calls under way; the sources are closed at 0
 }
@@ -32,6 +34,12 @@ type BlobReader struct {
 // Open opens enough shards of a blob to read it. errs.ReadQuorum, errs.Canceled,
 // errs.Invalid, errs.NotFound where there is no such set.
 func (e *Engine) Open(ctx context.Context, blob twofold.Blob) (*BlobReader, error) {
+	return e.OpenAvoiding(ctx, blob, Damage{})
+}
+
+// OpenAvoiding is Open for repair: it reads from shards that are known to be bad only
+// where the others do not do, and never from those that are wrong.
+func (e *Engine) OpenAvoiding(ctx context.Context, blob twofold.Blob, d Damage) (*BlobReader, error) {
 	s, err := e.set(blob.Set)
 	if err != nil {
 		return nil, err
@@ -45,7 +53,7 @@ func (e *Engine) Open(ctx context.Context, blob twofold.Blob) (*BlobReader, erro
 	if err != nil {
 		return nil, err
 	}
-	b := &BlobReader{e: e, blob: blob, coder: coder}
+	b := &BlobReader{e: e, blob: blob, coder: coder, last: d.Shards, never: d.Wrong}
 	b.refs.Store(1)
 	b.place(s, Placement(blob.ID, n))
 	err = b.openSources(ctx)
@@ -140,8 +148,11 @@ func (b *BlobReader) gather(want erasure.Set) *gather {
 	well := 0
 	for i, s := range b.sources {
 		ranks[i] = s.pos.readRank(now)
-		if s.knownBad() {
+		if s.knownBad() || b.last.Has(i) {
 			ranks[i] = 5
+		}
+		if b.never.Has(i) {
+			ranks[i] = 6
 		}
 		if ranks[i] < 2 {
 			well++
@@ -149,7 +160,7 @@ func (b *BlobReader) gather(want erasure.Set) *gather {
 			wantBad = true
 		}
 	}
-	order := make([]int, n)
+	order := make([]int, n) // the shards that are never asked come last, and are cut off
 	for i := range order {
 		order[i] = i
 	}
@@ -166,10 +177,11 @@ func (b *BlobReader) gather(want erasure.Set) *gather {
 			return cmp.Or(cmp.Compare(ranks[x], ranks[y]), cmp.Compare(unwanted(x), unwanted(y)))
 		})
 	} else {
-		slices.SortStableFunc(order, func(x, y int) int {
+		slices.SortStableFunc(order, func(x, y int) int { // no wanted one is to be avoided
 			return cmp.Or(cmp.Compare(unwanted(x), unwanted(y)), cmp.Compare(ranks[x], ranks[y]))
 		})
 	}
+	order = order[:n-b.never.Len()]
 	return &gather{
 		e: b.e, need: k, want: want, order: order, first: first,
 		at: func(i int) *position { return b.sources[i].pos },

@@ -46,29 +46,34 @@ func (e *Engine) WalkBlobs(ctx context.Context, fn func(twofold.BlobID, []twofol
 	})
 }
 
-// WalkSet calls fn for every blob of a set behind after, in ascending order. Errors
-// as WalkBlobs; errs.NotFound where there is no such set.
-func (e *Engine) WalkSet(ctx context.Context, id twofold.SetID, after twofold.BlobID, fn func(Found) error) error {
+// WalkSet calls fn for every blob of a set behind after, in ascending order, and
+// returns the positions whose drives were walked to the end. Errors as WalkBlobs;
+// errs.NotFound where there is no such set.
+func (e *Engine) WalkSet(ctx context.Context, id twofold.SetID, after twofold.BlobID, fn func(Found) error) (erasure.Set, error) {
 	s, err := e.set(id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	streams := make([]*walkStream, len(s.at))
 	for i := range s.at {
 		streams[i] = &walkStream{set: s, at: i}
 	}
-	return e.merge(ctx, after, streams, func(id twofold.BlobID, from []*walkStream) error {
-		f := Found{ID: id}
+	asked := func() (a erasure.Set) {
+		for _, w := range streams {
+			if !w.failed {
+				a = a.With(w.at)
+			}
+		}
+		return a
+	}
+	err = e.merge(ctx, after, streams, func(id twofold.BlobID, from []*walkStream) error {
+		f := Found{ID: id, Asked: asked()}
 		for _, w := range from {
 			f.On = f.On.With(w.at)
 		}
-		for _, w := range streams {
-			if !w.failed {
-				f.Asked = f.Asked.With(w.at)
-			}
-		}
 		return fn(f)
 	})
+	return asked(), err
 }
 
 // walkStream is one drive's walk. merge's goroutine owns it.

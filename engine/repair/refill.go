@@ -1,0 +1,134 @@
+package repair
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"twofold"
+	"twofold/engine"
+	"twofold/engine/drive"
+	"twofold/engine/erasure"
+	"twofold/internal/errs"
+)
+
+// Marker is a drive that can be marked as one being refilled: Healing, also after a
+// restart, until the mark is taken away. drive.Local is one; without it the drive's
+// state does not tell.
+type Marker interface {
+	SetHealing(ctx context.Context, healing bool) error
+	Healing() bool
+}
+
+var _ Marker = (*drive.Local)(nil)
+
+// Refill brings the drive in a slot up to date, after it was replaced or came back:
+// it is marked Healing, every blob of its set that it lacks is healed, and the mark
+// is taken away. What fails is tried again until ctx ends; blobs that can't be
+// rebuilt are left out. Idempotent. errs.Canceled; errs.Unavailable when the drive
+// goes away again.
+func (h *Healer) Refill(ctx context.Context, slot *drive.Slot) error {
+	set, at := slot.Position()
+	only := erasure.Set(0).With(at)
+	return h.refill(ctx, set, only, only)
+}
+
+func mark(ctx context.Context, d drive.Drive, healing bool) error {
+	m, ok := d.(Marker)
+	if !ok || m.Healing() == healing {
+		return nil
+	}
+	return m.SetHealing(ctx, healing)
+}
+
+// refill marks the drives at the positions in fresh, heals what those at the positions
+// in at lack, and takes the marks away.
+func (h *Healer) refill(ctx context.Context, set twofold.SetID, at, fresh erasure.Set) error {
+	slots := h.e.Slots(set)
+	drives := make([]drive.Drive, len(slots))
+	for i, s := range slots {
+		drives[i] = s.Drive()
+		if fresh.Has(i) {
+			if err := mark(ctx, drives[i], true); err != nil {
+				return err
+			}
+		}
+	}
+	n := int64(at.Len())
+	h.stats.refilling.Add(n)
+	defer h.stats.refilling.Add(-n)
+	for delay := h.o.RetryDelay; ; delay = min(2*delay, maxRetryDelay) {
+		healed, failed, err := h.fill(ctx, set, at)
+		if err != nil {
+			return err
+		}
+		if healed > 0 {
+			h.log.Info("drives refilled", "set", set, "blobs", healed, "failed", failed)
+		}
+		if failed == 0 {
+			break
+		}
+		for i, s := range slots {
+			if at.Has(i) && (s.Drive() != drives[i] || drives[i].State() == drive.Offline) {
+				return errs.Newf("repair.Refill", errs.Unavailable, "%s went away while it was refilled", drives[i])
+			}
+		}
+		if !sleep(ctx, delay) {
+			return errs.E("repair.Refill", errs.Canceled, context.Cause(ctx))
+		}
+	}
+	for i, d := range drives {
+		if at.Has(i) && slots[i].Drive() == d {
+			if err := mark(ctx, d, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fill walks a set once and heals the blobs that the positions lack, several at a
+// time. failed counts those that are to be tried again.
+func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (healed, failed int64, err error) {
+	var nHealed, nFailed atomic.Int64
+	jobs := make(chan twofold.BlobID)
+	var wg sync.WaitGroup
+	for range h.o.Workers {
+		wg.Go(func() {
+			for id := range jobs {
+				res, err := h.Heal(ctx, engine.Damage{Blob: id, Set: set})
+				switch {
+				case errs.Is(err, errs.ReadQuorum), errs.Is(err, errs.NotFound):
+					h.log.Warn("blob can't be rebuilt now", "blob", id, "set", set, "err", err)
+					h.queue.add(engine.Damage{Blob: id, Set: set})
+				case err != nil || res.Waiting > 0:
+					nFailed.Add(1)
+				case res.Healed > 0:
+					nHealed.Add(1)
+				}
+			}
+		})
+	}
+	asked, err := h.e.WalkSet(ctx, set, twofold.BlobID{}, func(f engine.Found) error {
+		if f.Asked&^f.On&at != 0 {
+			select {
+			case jobs <- f.ID:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+	close(jobs)
+	wg.Wait()
+	if err == nil && !enoughWalked(asked, at, len(h.e.Slots(set))) {
+		nFailed.Add(1)
+	}
+	return nHealed.Load(), nFailed.Load(), err
+}
+
+// enoughWalked reports whether a walk met every blob that the positions lack: these
+// drives were walked, and of the others so many that a blob, which has at least half
+// of its shards somewhere, was on one of them.
+func enoughWalked(asked, at erasure.Set, n int) bool {
+	return asked.Contains(at) && asked.Len() > n/2
+}
