@@ -45,7 +45,7 @@ func (h *testHandler) Serve(ctx context.Context, r *Request) (Answer, error) {
 	case mEcho:
 		b := r.Conn.Pool().Get(len(r.Payload))
 		copy(b.B, r.Payload)
-		return Answer{Header: t, Payload: b.B, Buffer: b}, nil
+		return Answer{Header: t, Payload: b.B, Free: b.Free}, nil
 	case mFail:
 		return Answer{}, &errs.Error{Op: "test.Fail", Kind: errs.NotFound, Msg: "no " + t.S, Err: io.ErrUnexpectedEOF}
 	case mBlock:

@@ -21,6 +21,7 @@ type Handler interface {
 type Request struct {
 	Conn    *Conn
 	Method  Method
+	Urgent  bool
 	Payload []byte // pooled: not to be kept
 	header  []byte
 }
@@ -28,11 +29,14 @@ type Request struct {
 // Decode reads the request's header into v; errs.Invalid.
 func (r *Request) Decode(v any) error { return r.Conn.codec.Decode(r.header, v) }
 
+// DecodePayload reads a payload that is CBOR (too long for a header) into v.
+func (r *Request) DecodePayload(v any) error { return r.Conn.codec.Decode(r.Payload, v) }
+
 // Answer is what a handler returns beside a nil error.
 type Answer struct {
-	Header  any     // encoded as CBOR; nil is none
-	Payload []byte  // raw bytes
-	Buffer  *Buffer // freed when Payload has been written; may be nil
+	Header  any    // encoded as CBOR; nil is none
+	Payload []byte // raw bytes
+	Free    func() // called when Payload has been written, or can't be; may be nil
 }
 
 // incoming is a request in service.
@@ -50,7 +54,7 @@ func (c *Conn) readRequest(f head, h Handler) error {
 		cancel(nil)
 		return err
 	}
-	r := &Request{Conn: c, Method: f.method, header: make([]byte, f.header)}
+	r := &Request{Conn: c, Method: f.method, Urgent: f.urgent, header: make([]byte, f.header)}
 	var buf *Buffer
 	if f.payload > 0 {
 		buf = c.cfg.Pool.Get(f.payload)
@@ -139,7 +143,9 @@ func (c *Conn) serve(ctx context.Context, id uint64, in *incoming, h Handler, r 
 	var b [headLen]byte
 	f.put(&b)
 	c.w.send(nil, &b, header, payload)
-	a.Buffer.Free()
+	if a.Free != nil {
+		a.Free()
+	}
 }
 
 // run calls the handler. A handler that panics fails its request and is logged:

@@ -1,3 +1,37 @@
 // Package remote carries volume/api.Files across a connection: Client is the
 // mount's side, Server the node's.
+//
+// A mount has a session, which outlives its connections. When a connection breaks,
+// the mount's calls wait; the client connects again, shows the session's token and
+// what leases and opens it has, and sends the calls that were in flight once more.
+//
+// # A change has its effect once
+//
+// Every changing call has a number. It may reach the server several times:
+//
+//	in the same process     the server has a table of the session's numbers: a call
+//	                        that is running is joined, one that was answered is
+//	                        answered from the table
+//	after a restart         the number travels on as metadata.Command's Seq, and the
+//	                        metadata's kept result is the answer
+//
+// With each number comes the watermark below which everything was answered, so that
+// both can forget. A call whose caller went away (a signal) is not sent again; the
+// watermark passes it only after the server said (settle) that it does not run and
+// never will.
+//
+// # Opens and leases
+//
+// Opens and releases are numbered like changes but live in the server's memory. The
+// client counts what was answered; a server without memory rebuilds its table from
+// that, and what is in flight comes again on top: the count is exact. Leases are
+// known by token, so saying the same twice does no harm.
+//
+// # The end of a session
+//
+// When the server says that the session is over (it was silent for too long), the
+// holder is told, changing calls that were in flight fail with errs.UnknownOutcome
+// (errs.Fenced if they were never sent), and a new session begins. Files that were
+// open are opened again in it, where they still exist; calls that change nothing go
+// on as if nothing had happened.
 package remote

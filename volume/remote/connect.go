@@ -1,0 +1,163 @@
+package remote
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"twofold/cluster/rpc"
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// run keeps the client connected until Close.
+func (c *Client) run(l *link) {
+	defer c.wg.Done()
+	for {
+		c.keepAlive(l)
+		c.unlink(l)
+		if c.ctx.Err() != nil {
+			return
+		}
+		c.log.Warn("lost the connection to the server; calls wait", slog.String("server", c.opts.Endpoint), slog.Any("err", l.conn.Err()))
+		var err error
+		if l, err = c.connect(c.ctx, func(error) bool { return false }); err != nil {
+			return // closed
+		}
+		c.log.Info("connected again", slog.String("server", c.opts.Endpoint))
+	}
+}
+
+// keepAlive tells the server that we live, until the connection ends.
+func (c *Client) keepAlive(l *link) {
+	tick := time.NewTicker(c.opts.KeepAlive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.conn.Done():
+			return
+		case <-c.ctx.Done():
+			l.conn.Close()
+			return
+		case <-tick.C:
+		}
+		// Urgent, so that it does not wait behind calls that wait.
+		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
+		if errs.Is(err, errs.Fenced) {
+			l.conn.Close() // Resume will hear the same and deal with it
+		}
+	}
+}
+
+// unlink takes the dead link away and waits until its calls are accounted for.
+func (c *Client) unlink(l *link) {
+	c.mu.Lock()
+	c.link = nil
+	c.up = make(chan struct{})
+	l.down = true
+	close(l.gone)
+	if l.calls == 0 {
+		close(l.idle)
+	}
+	c.mu.Unlock()
+	<-l.idle
+}
+
+// connect tries until it has a link with a session, or an error is fatal, or ctx
+// ends.
+func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, error) {
+	p := newPause(c.opts.MaxBackoff)
+	var said time.Time
+	for {
+		l, err := c.try(ctx)
+		if err == nil {
+			c.mu.Lock()
+			c.link = l
+			close(c.up)
+			c.mu.Unlock()
+			return l, nil
+		}
+		if fatal(err) || ctx.Err() != nil {
+			return nil, err
+		}
+		if time.Since(said) > 10*time.Second {
+			said = time.Now()
+			c.log.Warn("can't connect to the server; trying on", slog.String("server", c.opts.Endpoint), slog.Any("err", err))
+		}
+		if !p.wait(ctx) {
+			return nil, err
+		}
+	}
+}
+
+func (c *Client) try(ctx context.Context) (*link, error) {
+	conn, err := rpc.Dial(ctx, c.opts.Endpoint, c.opts.Transport, (*callbacks)(c))
+	if err != nil {
+		return nil, err
+	}
+	n, err := c.attach(ctx, conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &link{conn: conn, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
+}
+
+// attach resumes the session on conn, or begins one where there is none (any more).
+// Nobody else touches the session meanwhile: there is no link.
+func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
+	if c.numbers == nil {
+		return c.begin(ctx, conn)
+	}
+	held := c.opts.Holder.Held()
+	held.Opens = c.openFiles() // ours are exact: see the package comment
+	payload, err := c.codec.Encode(held)
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token}, Payload: [][]byte{payload}})
+	if !errs.Is(err, errs.Fenced) {
+		return c.numbers, err
+	}
+	c.mu.Lock()
+	closing := c.closing
+	c.mu.Unlock()
+	if closing {
+		return newNumbers(), nil // Close finds that its session is over
+	}
+	c.log.Error("the session ended on the server: unflushed bytes and leases are lost", slog.Uint64("session", uint64(c.id)), slog.Any("err", err))
+	c.opts.Holder.Lost(err)
+	c.mu.Lock()
+	c.numbers, c.token, c.id = nil, nil, 0
+	c.mu.Unlock()
+	return c.begin(ctx, conn)
+}
+
+func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
+	payload, err := c.codec.Encode(c.openFiles())
+	if err != nil {
+		return nil, err
+	}
+	var a beginAns
+	_, err = conn.Call(ctx, &rpc.Call{Method: mBegin, Header: beginReq{c.opts.Node}, Payload: [][]byte{payload}, Reply: &a})
+	if err != nil {
+		return nil, err
+	}
+	if a.ID == 0 || len(a.Token) == 0 {
+		return nil, errs.Newf("remote.begin", errs.Invalid, "the server gave no session")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id, c.token, c.numbers = a.ID, a.Token, newNumbers()
+	return c.numbers, nil
+}
+
+func (c *Client) openFiles() []api.HeldOpen {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	opens := make([]api.HeldOpen, 0, len(c.opens))
+	for ino, n := range c.opens {
+		opens = append(opens, api.HeldOpen{Ino: ino, Count: n})
+	}
+	return opens
+}

@@ -1,0 +1,133 @@
+package remote
+
+import (
+	"context"
+	"sync"
+
+	"twofold/cluster/rpc"
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// peer is one connection of a mount.
+type peer struct {
+	srv  *Server
+	conn *rpc.Conn
+
+	mu  sync.Mutex
+	ses *session // nil until Begin or Resume
+}
+
+var _ rpc.Handler = (*peer)(nil)
+
+// operation serves one method of a session.
+type operation func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error)
+
+// Serve implements rpc.Handler.
+func (p *peer) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
+	if !r.Urgent {
+		// Urgent calls give back what others wait for: they are let in to the end.
+		if !p.srv.enter() {
+			return rpc.Answer{}, errs.Newf("remote.serve", errs.Unavailable, "the server is shutting down")
+		}
+		defer p.srv.leave()
+	}
+	switch r.Method {
+	case mBegin:
+		return p.begin(ctx, r)
+	case mResume:
+		return p.resume(ctx, r)
+	}
+	op := p.srv.ops[r.Method]
+	if op == nil {
+		return rpc.Answer{}, errs.Newf("remote.serve", errs.Unsupported, "unknown method %d", r.Method)
+	}
+	p.mu.Lock()
+	ses := p.ses
+	p.mu.Unlock()
+	if ses == nil {
+		return rpc.Answer{}, errs.Newf("remote.serve", errs.Fenced, "no session on this connection")
+	}
+	// The end of the session or of the server closes the connection, and with it ctx.
+	return op(ctx, ses, r)
+}
+
+// adopt binds the session to the connection, until that is lost.
+func (p *peer) adopt(ses *session) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ses != nil {
+		return bad("this connection has a session")
+	}
+	if err := ses.attach(p.conn); err != nil {
+		return err
+	}
+	p.ses = ses
+	p.srv.wg.Add(1)
+	go func() {
+		defer p.srv.wg.Done()
+		select {
+		case <-p.conn.Done():
+			ses.detach(p.conn)
+		case <-ses.ctx.Done():
+		}
+	}()
+	return nil
+}
+
+func (p *peer) begin(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
+	var q beginReq
+	var opens []api.HeldOpen
+	if err := first(r.Decode(&q), r.DecodePayload(&opens)); err != nil {
+		return rpc.Answer{}, err
+	}
+	if err := first(q.check(), checkOpens(opens)); err != nil {
+		return rpc.Answer{}, err
+	}
+	a, err := p.srv.begin(ctx, p, q.Node, opens)
+	return rpc.Answer{Header: a}, err
+}
+
+func (p *peer) resume(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
+	var q resumeReq
+	var held api.Held
+	if err := first(r.Decode(&q), r.DecodePayload(&held)); err != nil {
+		return rpc.Answer{}, err
+	}
+	if err := checkHeld(held); err != nil {
+		return rpc.Answer{}, err
+	}
+	return rpc.Answer{}, p.srv.resume(ctx, p, q, held)
+}
+
+// plain makes an operation of a call that changes nothing, or may come twice.
+func plain[Q checker](do func(ctx context.Context, f api.Files, q Q) (any, error)) operation {
+	return func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+		var q Q
+		if err := r.Decode(&q); err != nil {
+			return rpc.Answer{}, err
+		}
+		if err := q.check(); err != nil {
+			return rpc.Answer{}, err
+		}
+		a, err := do(ctx, s.files, q)
+		return rpc.Answer{Header: a}, err
+	}
+}
+
+// once makes an operation of a call that has its effect once.
+func once[Q checker](do func(ctx context.Context, f api.Files, q Q, payload []byte) (any, error)) operation {
+	return func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+		var q numbered[Q]
+		if err := r.Decode(&q); err != nil {
+			return rpc.Answer{}, err
+		}
+		if err := q.Body.check(); err != nil {
+			return rpc.Answer{}, err
+		}
+		a, err := s.calls.run(ctx, s.ctx, api.Seq{N: q.Seq, Acked: q.Acked}, func(ctx context.Context) (any, error) {
+			return do(ctx, s.files, q.Body, r.Payload)
+		})
+		return rpc.Answer{Header: a}, err
+	}
+}

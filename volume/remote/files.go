@@ -1,0 +1,162 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// Lookup implements api.Files.
+func (c *Client) Lookup(ctx context.Context, dir twofold.Ino, name string) (a api.Attr, err error) {
+	_, err = c.ask(ctx, mLookup, nameReq{dir, name}, &a, nil)
+	return a, err
+}
+
+// GetAttr implements api.Files.
+func (c *Client) GetAttr(ctx context.Context, ino twofold.Ino) (a api.Attr, err error) {
+	_, err = c.ask(ctx, mGetAttr, inoReq{ino}, &a, nil)
+	return a, err
+}
+
+// SetAttr implements api.Files.
+func (c *Client) SetAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (a api.Attr, err error) {
+	// Under a lease it may be part of what a recall waits for.
+	err = do(ctx, c, change{method: mSetAttr, urgent: s.Token != 0, reply: &a}, setAttrReq{ino, s})
+	return a, err
+}
+
+// Create implements api.Files.
+func (c *Client) Create(ctx context.Context, dir twofold.Ino, name string, cr api.Create) (api.Attr, bool, error) {
+	var a createAns
+	err := do(ctx, c, change{method: mCreate, reply: &a}, createReq{dir, name, cr})
+	return a.Attr, a.Existed, err
+}
+
+// Link implements api.Files.
+func (c *Client) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
+	err = do(ctx, c, change{method: mLink, reply: &a}, linkReq{ino, dir, name})
+	return a, err
+}
+
+// Unlink implements api.Files.
+func (c *Client) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
+	return do(ctx, c, change{method: mUnlink}, nameReq{dir, name})
+}
+
+// Rmdir implements api.Files.
+func (c *Client) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
+	return do(ctx, c, change{method: mRmdir}, nameReq{dir, name})
+}
+
+// Rename implements api.Files.
+func (c *Client) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
+	return do(ctx, c, change{method: mRename}, renameReq{oldDir, oldName, newDir, newName, flags})
+}
+
+// Readlink implements api.Files.
+func (c *Client) Readlink(ctx context.Context, ino twofold.Ino) (target string, err error) {
+	_, err = c.ask(ctx, mReadlink, inoReq{ino}, &target, nil)
+	return target, err
+}
+
+// ReadDir implements api.Files. An answer may have fewer entries than max before
+// the end.
+func (c *Client) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) ([]api.DirEntry, bool, error) {
+	var a readDirAns
+	_, err := c.ask(ctx, mReadDir, readDirReq{dir, cursor, max, attrs}, &a, nil)
+	return a.Entries, a.EOF, err
+}
+
+// Open implements api.Files. One whose context ended is released in the background.
+func (c *Client) Open(ctx context.Context, ino twofold.Ino) (a api.Attr, err error) {
+	err = do(ctx, c, change{method: mOpen, reply: &a, pin: 1, ino: ino}, inoReq{ino})
+	return a, err
+}
+
+// Release implements api.Files. It goes on in the background when ctx ends.
+func (c *Client) Release(ctx context.Context, ino twofold.Ino) error {
+	done := make(chan error, 1)
+	if !c.background(func() {
+		done <- do(c.ctx, c, change{method: mRelease, urgent: true, pin: -1, ino: ino}, inoReq{ino})
+	}) {
+		return errs.Newf("remote.Release", errs.Unavailable, "the mount is shutting down")
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errs.E("remote.Release", errs.Canceled, ctx.Err())
+	}
+}
+
+// Read implements api.Files: the bytes come from the socket right into p. After an
+// error p's content is unspecified.
+func (c *Client) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte) (int, error) {
+	return c.ask(ctx, mRead, readReq{ino, off, len(p)}, nil, p)
+}
+
+// Write implements api.Files: the segments' bytes go to the socket as they are.
+func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api.Attr, err error) {
+	r := writeReq{
+		Ino: ino, Token: w.Token, Punch: w.Punch, Size: w.Size, Mtime: w.Mtime, ETag: w.ETag, KillPriv: w.KillPriv,
+		Segments: make([]segment, 0, len(w.Segments)),
+	}
+	segs := w.Segments
+	if byOffset := func(a, b api.Segment) int { return cmp.Compare(a.Off, b.Off) }; !slices.IsSortedFunc(segs, byOffset) {
+		segs = slices.Clone(segs)
+		slices.SortFunc(segs, byOffset)
+	}
+	payload := make([][]byte, 0, len(segs))
+	for _, s := range segs {
+		if len(s.Data) > 0 {
+			r.Segments = append(r.Segments, segment{Off: s.Off, Len: len(s.Data)})
+			payload = append(payload, s.Data)
+		}
+	}
+	// Under a lease it may be the flush that a recall waits for.
+	err = do(ctx, c, change{method: mWrite, urgent: w.Token != 0, payload: payload, reply: &a}, r)
+	return a, err
+}
+
+// AcquireWrite implements api.Files.
+func (c *Client) AcquireWrite(ctx context.Context, ino twofold.Ino) (l api.Lease, err error) {
+	_, err = c.ask(ctx, mAcquireWrite, inoReq{ino}, &l, nil)
+	return l, err
+}
+
+// ReleaseWrite implements api.Files.
+func (c *Client) ReleaseWrite(ctx context.Context, ino twofold.Ino, token uint64) error {
+	return do(ctx, c, change{method: mReleaseWrite, urgent: true}, leaseReq{ino, token})
+}
+
+// GetXattr implements api.Files.
+func (c *Client) GetXattr(ctx context.Context, ino twofold.Ino, name string) (v []byte, err error) {
+	_, err = c.ask(ctx, mGetXattr, xattrReq{ino, name}, &v, nil)
+	return v, err
+}
+
+// SetXattr implements api.Files.
+func (c *Client) SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
+	return do(ctx, c, change{method: mSetXattr}, setXattrReq{ino, name, value, flags})
+}
+
+// ListXattr implements api.Files.
+func (c *Client) ListXattr(ctx context.Context, ino twofold.Ino) (names []string, err error) {
+	_, err = c.ask(ctx, mListXattr, inoReq{ino}, &names, nil)
+	return names, err
+}
+
+// RemoveXattr implements api.Files.
+func (c *Client) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
+	return do(ctx, c, change{method: mRemoveXattr}, xattrReq{ino, name})
+}
+
+// StatFS implements api.Files.
+func (c *Client) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
+	_, err = c.ask(ctx, mStatFS, inoReq{ino}, &s, nil)
+	return s, err
+}

@@ -1,0 +1,150 @@
+package remote
+
+import (
+	"context"
+
+	"twofold/cluster/rpc"
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// operations is the table of what a mount can ask for within a session.
+func operations() map[rpc.Method]operation {
+	return map[rpc.Method]operation{
+		mAlive:  alive,
+		mEnd:    end,
+		mSettle: settle,
+		mRead:   read,
+
+		mLookup: plain(func(ctx context.Context, f api.Files, q nameReq) (any, error) {
+			return f.Lookup(ctx, q.Dir, q.Name)
+		}),
+		mGetAttr: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.GetAttr(ctx, q.Ino)
+		}),
+		mReadlink: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.Readlink(ctx, q.Ino)
+		}),
+		mReadDir: plain(readDir),
+		// A session that has the lease already gets the same again.
+		mAcquireWrite: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.AcquireWrite(ctx, q.Ino)
+		}),
+		mGetXattr: plain(func(ctx context.Context, f api.Files, q xattrReq) (any, error) {
+			return f.GetXattr(ctx, q.Ino, q.Name)
+		}),
+		mListXattr: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.ListXattr(ctx, q.Ino)
+		}),
+		mStatFS: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.StatFS(ctx, q.Ino)
+		}),
+
+		mSetAttr: once(func(ctx context.Context, f api.Files, q setAttrReq, _ []byte) (any, error) {
+			return f.SetAttr(ctx, q.Ino, q.Attr)
+		}),
+		mCreate: once(func(ctx context.Context, f api.Files, q createReq, _ []byte) (any, error) {
+			a, existed, err := f.Create(ctx, q.Dir, q.Name, q.Create)
+			return createAns{a, existed}, err
+		}),
+		mLink: once(func(ctx context.Context, f api.Files, q linkReq, _ []byte) (any, error) {
+			return f.Link(ctx, q.Ino, q.Dir, q.Name)
+		}),
+		mUnlink: once(func(ctx context.Context, f api.Files, q nameReq, _ []byte) (any, error) {
+			return nil, f.Unlink(ctx, q.Dir, q.Name)
+		}),
+		mRmdir: once(func(ctx context.Context, f api.Files, q nameReq, _ []byte) (any, error) {
+			return nil, f.Rmdir(ctx, q.Dir, q.Name)
+		}),
+		mRename: once(func(ctx context.Context, f api.Files, q renameReq, _ []byte) (any, error) {
+			return nil, f.Rename(ctx, q.OldDir, q.OldName, q.NewDir, q.NewName, q.Flags)
+		}),
+		mOpen: once(func(ctx context.Context, f api.Files, q inoReq, _ []byte) (any, error) {
+			return f.Open(ctx, q.Ino)
+		}),
+		mRelease: once(func(ctx context.Context, f api.Files, q inoReq, _ []byte) (any, error) {
+			return nil, f.Release(ctx, q.Ino)
+		}),
+		mWrite: once(write),
+		mReleaseWrite: once(func(ctx context.Context, f api.Files, q leaseReq, _ []byte) (any, error) {
+			return nil, f.ReleaseWrite(ctx, q.Ino, q.Token)
+		}),
+		mSetXattr: once(func(ctx context.Context, f api.Files, q setXattrReq, _ []byte) (any, error) {
+			return nil, f.SetXattr(ctx, q.Ino, q.Name, q.Value, q.Flags)
+		}),
+		mRemoveXattr: once(func(ctx context.Context, f api.Files, q xattrReq, _ []byte) (any, error) {
+			return nil, f.RemoveXattr(ctx, q.Ino, q.Name)
+		}),
+	}
+}
+
+func alive(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
+	return rpc.Answer{}, s.vol.Alive()
+}
+
+func end(ctx context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
+	s.mu.Lock()
+	s.bye = true
+	s.mu.Unlock()
+	return rpc.Answer{}, s.vol.End(ctx)
+}
+
+func settle(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+	var q settleReq
+	if err := r.Decode(&q); err != nil {
+		return rpc.Answer{}, err
+	}
+	done, err := s.calls.settle(ctx, q.Seq)
+	return rpc.Answer{Header: settleAns{done}}, err
+}
+
+// readDirBytes keeps a listing's answer within rpc.MaxHeader.
+const readDirBytes = rpc.MaxHeader / 2
+
+func readDir(ctx context.Context, f api.Files, q readDirReq) (any, error) {
+	entries, eof, err := f.ReadDir(ctx, q.Dir, q.Cursor, min(q.Max, maxEntries), q.Attrs)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for i, e := range entries {
+		// 200: an Attr's numbers in CBOR, each at its longest.
+		if size += len(e.Name) + len(e.Cursor) + len(e.Attr.ETag) + 200; size > readDirBytes && i > 0 {
+			return readDirAns{entries[:i], false}, nil // the rest is behind the last one's cursor
+		}
+	}
+	return readDirAns{entries, eof}, nil
+}
+
+// read answers with bare payload, from a pooled buffer that goes straight to the
+// socket.
+func read(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+	var q readReq
+	if err := r.Decode(&q); err != nil {
+		return rpc.Answer{}, err
+	}
+	if err := q.check(); err != nil {
+		return rpc.Answer{}, err
+	}
+	n := int64(q.Len)
+	if !s.reads.TryAcquire(n) {
+		if err := s.reads.Acquire(ctx, n); err != nil {
+			return rpc.Answer{}, errs.E("remote.read", errs.Canceled, err)
+		}
+	}
+	buf := r.Conn.Pool().Get(q.Len)
+	// Also after an error: the transport frees once nothing needs the buffer.
+	free := func() { buf.Free(); s.reads.Release(n) }
+	got, err := s.files.Read(ctx, q.Ino, q.Off, buf.B)
+	return rpc.Answer{Payload: buf.B[:got], Free: free}, err
+}
+
+func write(ctx context.Context, f api.Files, q writeReq, payload []byte) (any, error) {
+	segs, err := q.cut(payload)
+	if err != nil {
+		return nil, err
+	}
+	return f.Write(ctx, q.Ino, api.Write{
+		Token: q.Token, Segments: segs, Punch: q.Punch, Size: q.Size, Mtime: q.Mtime, ETag: q.ETag, KillPriv: q.KillPriv,
+	})
+}

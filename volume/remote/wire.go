@@ -1,0 +1,156 @@
+package remote
+
+import (
+	"twofold"
+	"twofold/cluster/rpc"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// Methods of protocol version 1. Append, never renumber.
+const (
+	mBegin  rpc.Method = 1
+	mResume rpc.Method = 2
+	mAlive  rpc.Method = 3
+	mEnd    rpc.Method = 4
+	mSettle rpc.Method = 5
+
+	mLookup       rpc.Method = 16
+	mGetAttr      rpc.Method = 17
+	mSetAttr      rpc.Method = 18
+	mCreate       rpc.Method = 19
+	mLink         rpc.Method = 20
+	mUnlink       rpc.Method = 21
+	mRmdir        rpc.Method = 22
+	mRename       rpc.Method = 23
+	mReadlink     rpc.Method = 24
+	mReadDir      rpc.Method = 25
+	mOpen         rpc.Method = 26
+	mRelease      rpc.Method = 27
+	mRead         rpc.Method = 28
+	mWrite        rpc.Method = 29
+	mAcquireWrite rpc.Method = 30
+	mReleaseWrite rpc.Method = 31
+	mGetXattr     rpc.Method = 32
+	mSetXattr     rpc.Method = 33
+	mListXattr    rpc.Method = 34
+	mRemoveXattr  rpc.Method = 35
+	mStatFS       rpc.Method = 36
+
+	// mRecall is the one that the server sends.
+	mRecall rpc.Method = 64
+)
+
+// Requests and answers. Fields are numbered: add fields with new numbers.
+type (
+	// numbered is a changing call.
+	numbered[T any] struct {
+		Seq   uint64 `cbor:"1,keyasint"`
+		Acked uint64 `cbor:"2,keyasint"`
+		Body  T      `cbor:"3,keyasint"`
+	}
+
+	// beginReq has the files that are open, of a session that ended, as payload
+	// (CBOR of []api.HeldOpen).
+	beginReq struct {
+		Node string `cbor:"1,keyasint"`
+	}
+	beginAns struct {
+		ID    twofold.SessionID `cbor:"1,keyasint"`
+		Token []byte            `cbor:"2,keyasint"`
+	}
+	// resumeReq has the CBOR of api.Held as payload: it can be long.
+	resumeReq struct {
+		ID    twofold.SessionID `cbor:"1,keyasint"`
+		Token []byte            `cbor:"2,keyasint"`
+	}
+	settleReq struct {
+		Seq uint64 `cbor:"1,keyasint"`
+	}
+	settleAns struct {
+		Done bool `cbor:"1,keyasint,omitempty"` // it had succeeded
+	}
+	none struct{}
+
+	inoReq struct {
+		Ino twofold.Ino `cbor:"1,keyasint"`
+	}
+	nameReq struct {
+		Dir  twofold.Ino `cbor:"1,keyasint"`
+		Name string      `cbor:"2,keyasint"`
+	}
+	setAttrReq struct {
+		Ino  twofold.Ino `cbor:"1,keyasint"`
+		Attr api.SetAttr `cbor:"2,keyasint"`
+	}
+	createReq struct {
+		Dir    twofold.Ino `cbor:"1,keyasint"`
+		Name   string      `cbor:"2,keyasint"`
+		Create api.Create  `cbor:"3,keyasint"`
+	}
+	createAns struct {
+		Attr    api.Attr `cbor:"1,keyasint"`
+		Existed bool     `cbor:"2,keyasint,omitempty"`
+	}
+	linkReq struct {
+		Ino  twofold.Ino `cbor:"1,keyasint"`
+		Dir  twofold.Ino `cbor:"2,keyasint"`
+		Name string      `cbor:"3,keyasint"`
+	}
+	renameReq struct {
+		OldDir  twofold.Ino `cbor:"1,keyasint"`
+		OldName string      `cbor:"2,keyasint"`
+		NewDir  twofold.Ino `cbor:"3,keyasint"`
+		NewName string      `cbor:"4,keyasint"`
+		Flags   uint32      `cbor:"5,keyasint,omitempty"`
+	}
+	readDirReq struct {
+		Dir    twofold.Ino `cbor:"1,keyasint"`
+		Cursor string      `cbor:"2,keyasint,omitempty"`
+		Max    int         `cbor:"3,keyasint"`
+		Attrs  bool        `cbor:"4,keyasint,omitempty"`
+	}
+	readDirAns struct {
+		Entries []api.DirEntry `cbor:"1,keyasint"`
+		EOF     bool           `cbor:"2,keyasint,omitempty"`
+	}
+	// readReq's answer is bare payload.
+	readReq struct {
+		Ino twofold.Ino `cbor:"1,keyasint"`
+		Off int64       `cbor:"2,keyasint,omitempty"`
+		Len int         `cbor:"3,keyasint"`
+	}
+	// writeReq's segments' bytes are the payload, one behind the other.
+	writeReq struct {
+		Ino      twofold.Ino      `cbor:"1,keyasint"`
+		Token    uint64           `cbor:"2,keyasint,omitempty"`
+		Segments []segment        `cbor:"3,keyasint,omitempty"`
+		Punch    []metadata.Range `cbor:"4,keyasint,omitempty"`
+		Size     int64            `cbor:"5,keyasint,omitempty"`
+		Mtime    twofold.Time     `cbor:"6,keyasint,omitempty"`
+		ETag     string           `cbor:"7,keyasint,omitempty"`
+		KillPriv bool             `cbor:"8,keyasint,omitempty"`
+	}
+	segment struct {
+		_   struct{} `cbor:",toarray"`
+		Off int64
+		Len int
+	}
+	leaseReq struct {
+		Ino   twofold.Ino `cbor:"1,keyasint"`
+		Token uint64      `cbor:"2,keyasint"`
+	}
+	xattrReq struct {
+		Ino  twofold.Ino `cbor:"1,keyasint"`
+		Name string      `cbor:"2,keyasint"`
+	}
+	setXattrReq struct {
+		Ino   twofold.Ino `cbor:"1,keyasint"`
+		Name  string      `cbor:"2,keyasint"`
+		Value []byte      `cbor:"3,keyasint,omitempty"`
+		Flags uint32      `cbor:"4,keyasint,omitempty"`
+	}
+)
+
+// window is how many numbers a session may be ahead of its oldest unanswered one.
+const window = 1 << 14
