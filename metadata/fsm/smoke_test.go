@@ -73,6 +73,13 @@ func (r *rig) ok(op metadata.Op, body any) metadata.Result {
 	return res
 }
 
+func (r *rig) check() {
+	r.t.Helper()
+	if err := r.m.View(Check); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *rig) view(fn func(v metadata.View)) {
 	r.t.Helper()
 	if err := r.m.View(func(v metadata.View) error { fn(v); return nil }); err != nil {
@@ -128,4 +135,5 @@ func TestSmoke(t *testing.T) {
 	r.ok(metadata.OpFreeInode, metadata.FreeInode{Ino: res.Inode.Ino})
 	r.ok(metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: "z/b/c"})
 	t.Log(r.keys(b, metadata.ListQuery{}))
+	r.check()
 }
