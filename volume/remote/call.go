@@ -58,7 +58,9 @@ func (c *Client) attempt(ctx context.Context, n *numbers, call *rpc.Call, a *att
 			case <-l.gone: // and on with the next connection
 			case <-ctx.Done():
 			}
-		case ctx.Err() == nil && a.wait(ctx, c.opts):
+		case a.wait(ctx, c.opts):
+		case ctx.Err() != nil:
+			return 0, gaveUp, errs.E("remote.call", errs.Canceled, ctx.Err())
 		default:
 			return 0, gaveUp, err
 		}
@@ -71,7 +73,7 @@ func (a *attempts) wait(ctx context.Context, o Options) bool {
 	if a.since.IsZero() {
 		a.since, a.pause = time.Now(), newPause(o.MaxBackoff)
 	}
-	return time.Since(a.since) < o.RetryFor && a.pause.wait(ctx)
+	return ctx.Err() == nil && time.Since(a.since) < o.RetryFor && a.pause.wait(ctx)
 }
 
 // ask makes a call that changes nothing, or that may come twice.
