@@ -50,7 +50,7 @@ func (l Limits) check() error {
 	return nil
 }
 
-// Config is what both ends need. Secret, Role and Logger are required.
+// Config is what both ends need. Secret, Logger and, for Dial, Role are required.
 type Config struct {
 	Secret Secret
 	Role   Role

@@ -30,8 +30,12 @@ type Server struct {
 	wg     sync.WaitGroup        // of both
 }
 
-// NewServer makes a server; errs.Invalid for a bad configuration.
+// NewServer makes a server; errs.Invalid for a bad configuration. Its role is
+// RoleNode unless cfg says otherwise.
 func NewServer(cfg Config, accept Accept) (*Server, error) {
+	if cfg.Role == 0 {
+		cfg.Role = RoleNode
+	}
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
