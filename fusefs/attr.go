@@ -1,0 +1,133 @@
+package fusefs
+
+import (
+	"math"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"twofold"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// blockSize is the st_blksize that programs take as a hint for their buffers.
+const blockSize = 128 << 10
+
+// timeouts are how long the kernel may answer from its caches of names and
+// attributes without asking. They are zero: nobody recalls those caches. Read
+// leases will decide them here, per inode.
+type timeouts struct {
+	entry time.Duration
+	attr  time.Duration
+}
+
+func (f *fsys) entryOut(a api.Attr, out *fuse.EntryOut) {
+	out.NodeId = uint64(a.Ino)
+	out.SetEntryTimeout(f.grants.entry)
+	out.SetAttrTimeout(f.grants.attr)
+	f.opts.stat(a, &out.Attr)
+}
+
+func (f *fsys) attrOut(a api.Attr, out *fuse.AttrOut) {
+	out.SetTimeout(f.grants.attr)
+	f.opts.stat(a, &out.Attr)
+}
+
+// stat fills in what stat(2) shows, with the mount's defaults for what was never
+// set.
+func (o *Options) stat(a api.Attr, out *fuse.Attr) {
+	mode := a.Mode & 07777
+	if !a.ModeSet {
+		mode = o.defaultMode(a.Type)
+	}
+	*out = fuse.Attr{
+		Ino:     uint64(a.Ino),
+		Size:    uint64(a.Size),
+		Blocks:  uint64(a.Stored+511) / 512,
+		Mode:    mode | typeBits(a.Type),
+		Nlink:   a.Nlink,
+		Owner:   fuse.Owner{Uid: o.UID, Gid: o.GID},
+		Rdev:    a.Rdev,
+		Blksize: blockSize,
+	}
+	if a.UIDSet {
+		out.Uid = a.UID
+	}
+	if a.GIDSet {
+		out.Gid = a.GID
+	}
+	out.Atime, out.Atimensec = split(a.Atime)
+	out.Mtime, out.Mtimensec = split(a.Mtime)
+	out.Ctime, out.Ctimensec = split(a.Ctime)
+}
+
+func (o *Options) defaultMode(t metadata.Type) uint32 {
+	switch t {
+	case metadata.TypeDir:
+		return 0777 &^ o.Umask
+	case metadata.TypeSymlink:
+		return 0777
+	}
+	return 0666 &^ o.Umask
+}
+
+func typeBits(t metadata.Type) uint32 {
+	switch t {
+	case metadata.TypeDir:
+		return syscall.S_IFDIR
+	case metadata.TypeSymlink:
+		return syscall.S_IFLNK
+	case metadata.TypeFIFO:
+		return syscall.S_IFIFO
+	case metadata.TypeSocket:
+		return syscall.S_IFSOCK
+	case metadata.TypeChar:
+		return syscall.S_IFCHR
+	case metadata.TypeBlock:
+		return syscall.S_IFBLK
+	}
+	return syscall.S_IFREG
+}
+
+// typeOf is the type in a mode of mknod(2); ok is false for what it can't make.
+func typeOf(mode uint32) (t metadata.Type, ok bool) {
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFREG, 0:
+		return metadata.TypeFile, true
+	case syscall.S_IFIFO:
+		return metadata.TypeFIFO, true
+	case syscall.S_IFSOCK:
+		return metadata.TypeSocket, true
+	case syscall.S_IFCHR:
+		return metadata.TypeChar, true
+	case syscall.S_IFBLK:
+		return metadata.TypeBlock, true
+	}
+	return 0, false
+}
+
+const second = int64(time.Second)
+
+// split is a time as FUSE wants it: seconds, rounded down, and nanoseconds.
+func split(t twofold.Time) (sec uint64, nsec uint32) {
+	s, ns := int64(t)/second, int64(t)%second
+	if ns < 0 {
+		s, ns = s-1, ns+second
+	}
+	return uint64(s), uint32(ns)
+}
+
+// join is the reverse of split. Times that nanoseconds in 64 bits can't tell (before
+// 1678, after 2261) become the nearest that they can.
+func join(sec uint64, nsec uint32) twofold.Time {
+	s := int64(sec)
+	switch {
+	case s >= math.MaxInt64/second:
+		return math.MaxInt64
+	case s <= math.MinInt64/second:
+		return math.MinInt64
+	}
+	return twofold.Time(s*second + int64(nsec))
+}

@@ -1,0 +1,696 @@
+package fusefs
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// fakeVolume is a POSIX tree in memory that serves any number of sessions and
+// recalls their leases from each other, as the volume does.
+type fakeVolume struct {
+	grace time.Duration // how long an inode without links and pins stays
+
+	mu     sync.Mutex
+	inodes map[twofold.Ino]*fakeInode
+	last   twofold.Ino
+	token  uint64
+	clock  twofold.Time
+	writes int // api.Write calls that were committed
+}
+
+type fakeInode struct {
+	attr    api.Attr
+	data    []byte
+	sink    bool // forget the bytes, keep the size
+	entries map[string]twofold.Ino
+	parent  twofold.Ino
+	xattrs  map[string][]byte
+	target  string
+	pins    map[*fakeSession]int
+	holder  *fakeSession
+	token   uint64
+}
+
+func newFakeVolume() *fakeVolume {
+	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno}
+	root := v.add(api.Create{Type: metadata.TypeDir, Mode: 0755}, twofold.RootIno)
+	root.attr.Nlink = 2
+	return v
+}
+
+// now is a clock that never shows the same time twice.
+func (v *fakeVolume) now() twofold.Time {
+	v.clock = max(v.clock+1, twofold.Now())
+	return v.clock
+}
+
+func (v *fakeVolume) add(c api.Create, ino twofold.Ino) *fakeInode {
+	if ino == 0 {
+		v.last++
+		ino = v.last
+	}
+	now := v.now()
+	in := &fakeInode{
+		attr: api.Attr{
+			Ino: ino, Type: c.Type, Mode: c.Mode, UID: c.UID, GID: c.GID, Rdev: c.Rdev,
+			ModeSet: true, UIDSet: true, GIDSet: true, Nlink: 1, Version: 1,
+			Atime: now, Mtime: now, Ctime: now, Btime: now, Size: int64(len(c.Target)),
+		},
+		target: c.Target,
+		xattrs: make(map[string][]byte),
+		pins:   make(map[*fakeSession]int),
+	}
+	if c.Type == metadata.TypeDir {
+		in.entries = make(map[string]twofold.Ino)
+		in.attr.Nlink = 2
+	}
+	v.inodes[ino] = in
+	return in
+}
+
+func fail(k errs.Kind) error { return errs.E("fake", k, nil) }
+
+// get needs v.mu.
+func (v *fakeVolume) get(ino twofold.Ino) (*fakeInode, error) {
+	in := v.inodes[ino]
+	if in == nil {
+		return nil, fail(errs.Stale)
+	}
+	return in, nil
+}
+
+func (v *fakeVolume) dir(ino twofold.Ino) (*fakeInode, error) {
+	in, err := v.get(ino)
+	if err == nil && in.entries == nil {
+		return nil, fail(errs.NotDir)
+	}
+	return in, err
+}
+
+func (v *fakeVolume) entry(dir twofold.Ino, name string) (*fakeInode, *fakeInode, error) {
+	d, err := v.dir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := v.inodes[d.entries[name]]
+	if in == nil {
+		return d, nil, fail(errs.NotFound)
+	}
+	return d, in, nil
+}
+
+func (v *fakeVolume) changed(d *fakeInode) { d.attr.Mtime = v.now(); d.attr.Ctime = d.attr.Mtime }
+
+func (v *fakeVolume) link(d *fakeInode, name string, in *fakeInode) {
+	d.entries[name] = in.attr.Ino
+	if in.entries != nil {
+		in.parent = d.attr.Ino
+		d.attr.Nlink++
+	}
+	v.changed(d)
+}
+
+// drop removes a name, and the inode with its last one.
+func (v *fakeVolume) drop(d *fakeInode, name string, in *fakeInode) {
+	delete(d.entries, name)
+	v.changed(d)
+	in.attr.Ctime = v.now()
+	if in.entries != nil {
+		d.attr.Nlink--
+		in.attr.Nlink = 0
+	} else {
+		in.attr.Nlink--
+	}
+	v.free(in)
+}
+
+func (v *fakeVolume) free(in *fakeInode) {
+	if in.attr.Nlink > 0 || len(in.pins) > 0 {
+		return
+	}
+	if v.grace == 0 {
+		delete(v.inodes, in.attr.Ino)
+		return
+	}
+	time.AfterFunc(v.grace, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if len(in.pins) == 0 && in.attr.Nlink == 0 {
+			delete(v.inodes, in.attr.Ino)
+		}
+	})
+}
+
+// fakeSession is one mount's, or somebody else's, view of the volume.
+type fakeSession struct {
+	v      *fakeVolume
+	holder api.Holder
+
+	mu   sync.Mutex
+	hook func(op string, ino twofold.Ino) error // before an operation; may wait or fail
+	ops  map[string]int
+}
+
+var _ api.Files = (*fakeSession)(nil)
+
+func (v *fakeVolume) session() *fakeSession { return &fakeSession{v: v, ops: make(map[string]int)} }
+
+func (s *fakeSession) setHook(h func(op string, ino twofold.Ino) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = h
+}
+
+func (s *fakeSession) count(op string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ops[op]
+}
+
+func (s *fakeSession) before(op string, ino twofold.Ino) error {
+	s.mu.Lock()
+	s.ops[op]++
+	h := s.hook
+	s.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	return h(op, ino)
+}
+
+// recall takes the write lease from whoever else has it, and returns with v.mu held.
+func (s *fakeSession) recall(ctx context.Context, ino twofold.Ino) {
+	v := s.v
+	v.mu.Lock()
+	for {
+		in := v.inodes[ino]
+		if in == nil || in.holder == nil || in.holder == s {
+			return
+		}
+		h, token := in.holder, in.token
+		v.mu.Unlock()
+		if h.holder != nil {
+			h.holder.Recall(ctx, ino, token)
+		}
+		v.mu.Lock()
+		if in.holder == h && in.token == token {
+			in.holder = nil // given back, or fenced off
+		}
+	}
+}
+
+func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) (api.Attr, error) {
+	if err := s.before("Lookup", dir); err != nil {
+		return api.Attr{}, err
+	}
+	for {
+		s.v.mu.Lock()
+		_, in, err := s.v.entry(dir, name)
+		s.v.mu.Unlock()
+		if err != nil {
+			return api.Attr{}, err
+		}
+		s.recall(ctx, in.attr.Ino)
+		_, again, err := s.v.entry(dir, name)
+		if err != nil || again == in {
+			a := in.attr
+			s.v.mu.Unlock()
+			return a, err
+		}
+		s.v.mu.Unlock()
+	}
+}
+
+func (s *fakeSession) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, error) {
+	if err := s.before("GetAttr", ino); err != nil {
+		return api.Attr{}, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return in.attr, nil
+}
+
+func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAttr) (api.Attr, error) {
+	if err := s.before("SetAttr", ino); err != nil {
+		return api.Attr{}, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	if c.Token != 0 && (in.holder != s || in.token != c.Token) {
+		return api.Attr{}, fail(errs.Fenced)
+	}
+	set(&in.attr.Mode, c.Mode)
+	set(&in.attr.UID, c.UID)
+	set(&in.attr.GID, c.GID)
+	in.attr.Ctime = s.v.now()
+	if c.Size != nil {
+		in.resize(*c.Size)
+		in.attr.Version++
+		in.attr.ETag = "opaque"
+		in.attr.Mtime = in.attr.Ctime
+	}
+	set(&in.attr.Atime, c.Atime)
+	set(&in.attr.Mtime, c.Mtime)
+	return in.attr, nil
+}
+
+func set[T any](to, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+func (in *fakeInode) resize(size int64) {
+	in.attr.Size = size
+	if in.sink {
+		return
+	}
+	if size <= int64(len(in.data)) {
+		clear(in.data[size:])
+		in.data = in.data[:size]
+	} else {
+		in.data = append(in.data, make([]byte, size-int64(len(in.data)))...)
+	}
+	in.attr.Stored = int64(len(in.data))
+}
+
+func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
+	if err := s.before("Create", dir); err != nil {
+		return api.Attr{}, false, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	d, in, err := s.v.entry(dir, name)
+	if err == nil {
+		if c.Exclusive || in.attr.Type != metadata.TypeFile {
+			return api.Attr{}, false, fail(errs.Exists)
+		}
+		return in.attr, true, nil
+	}
+	if !errs.Is(err, errs.NotFound) {
+		return api.Attr{}, false, err
+	}
+	if d.attr.Nlink == 0 {
+		return api.Attr{}, false, fail(errs.NotFound)
+	}
+	in = s.v.add(c, 0)
+	s.v.link(d, name, in)
+	return in.attr, false, nil
+}
+
+func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
+	if err := s.before("Link", ino); err != nil {
+		return api.Attr{}, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	d, _, err := s.v.entry(dir, name)
+	if err == nil {
+		return api.Attr{}, fail(errs.Exists)
+	}
+	if !errs.Is(err, errs.NotFound) {
+		return api.Attr{}, err
+	}
+	if in.attr.Nlink == 0 {
+		return api.Attr{}, fail(errs.NotFound)
+	}
+	in.attr.Nlink++
+	in.attr.Ctime = s.v.now()
+	s.v.link(d, name, in)
+	return in.attr, nil
+}
+
+func (s *fakeSession) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
+	if err := s.before("Unlink", dir); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	d, in, err := s.v.entry(dir, name)
+	if err != nil {
+		return err
+	}
+	if in.entries != nil {
+		return fail(errs.IsDir)
+	}
+	s.v.drop(d, name, in)
+	return nil
+}
+
+func (s *fakeSession) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
+	if err := s.before("Rmdir", dir); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	d, in, err := s.v.entry(dir, name)
+	if err != nil {
+		return err
+	}
+	if in.entries == nil {
+		return fail(errs.NotDir)
+	}
+	if len(in.entries) > 0 {
+		return fail(errs.NotEmpty)
+	}
+	s.v.drop(d, name, in)
+	return nil
+}
+
+func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
+	if err := s.before("Rename", oldDir); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	od, in, err := s.v.entry(oldDir, oldName)
+	if err != nil {
+		return err
+	}
+	nd, over, err := s.v.entry(newDir, newName)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	for p := nd; in.entries != nil && p != nil && p.attr.Ino != twofold.RootIno; p = s.v.inodes[p.parent] {
+		if p == in {
+			return fail(errs.Loop)
+		}
+	}
+	switch {
+	case flags == 1 && over != nil:
+		return fail(errs.Exists)
+	case flags == 2:
+		if over == nil {
+			return fail(errs.NotFound)
+		}
+		od.entries[oldName], nd.entries[newName] = over.attr.Ino, in.attr.Ino
+		return nil
+	case flags > 2:
+		return fail(errs.NotSupportedRename)
+	case over == in:
+		return nil
+	case over != nil && in.entries == nil && over.entries != nil:
+		return fail(errs.IsDir)
+	case over != nil && in.entries != nil && over.entries == nil:
+		return fail(errs.NotDir)
+	case over != nil && len(over.entries) > 0:
+		return fail(errs.NotEmpty)
+	}
+	if over != nil {
+		s.v.drop(nd, newName, over)
+	}
+	delete(od.entries, oldName)
+	s.v.changed(od)
+	if in.entries != nil {
+		od.attr.Nlink--
+	}
+	s.v.link(nd, newName, in)
+	in.attr.Ctime = s.v.now()
+	return nil
+}
+
+func (s *fakeSession) Readlink(ctx context.Context, ino twofold.Ino) (string, error) {
+	if err := s.before("Readlink", ino); err != nil {
+		return "", err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return "", err
+	}
+	if in.attr.Type != metadata.TypeSymlink {
+		return "", fail(errs.Invalid)
+	}
+	return in.target, nil
+}
+
+func (s *fakeSession) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, most int, attrs bool) ([]api.DirEntry, bool, error) {
+	if err := s.before("ReadDir", dir); err != nil {
+		return nil, false, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	d, err := s.v.dir(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	var names []string
+	for name := range d.entries {
+		if cursor == "" || name > cursor[1:] { // a cursor is a letter and the name
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	eof := len(names) <= most
+	if !eof {
+		names = names[:most]
+	}
+	var list []api.DirEntry
+	for _, name := range names {
+		a := s.v.inodes[d.entries[name]].attr
+		if !attrs {
+			a = api.Attr{Ino: a.Ino, Type: a.Type}
+		}
+		list = append(list, api.DirEntry{Name: name, Cursor: "c" + name, Attr: a})
+	}
+	return list, eof, nil
+}
+
+func (s *fakeSession) Open(ctx context.Context, ino twofold.Ino) (api.Attr, error) {
+	if err := s.before("Open", ino); err != nil {
+		return api.Attr{}, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	in.pins[s]++
+	return in.attr, nil
+}
+
+func (s *fakeSession) Release(ctx context.Context, ino twofold.Ino) error {
+	if err := s.before("Release", ino); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return err
+	}
+	if in.pins[s]--; in.pins[s] <= 0 {
+		delete(in.pins, s)
+	}
+	s.v.free(in)
+	return nil
+}
+
+func (s *fakeSession) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte) (int, error) {
+	if err := s.before("Read", ino); err != nil {
+		return 0, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return 0, err
+	}
+	if off >= in.attr.Size {
+		return 0, nil
+	}
+	p = p[:min(int64(len(p)), in.attr.Size-off)]
+	clear(p)
+	if !in.sink {
+		copy(p, in.data[off:])
+	}
+	return len(p), nil
+}
+
+func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.Attr, error) {
+	if err := s.before("Write", ino); err != nil {
+		return api.Attr{}, err
+	}
+	total := 0
+	for i, seg := range w.Segments {
+		total += len(seg.Data)
+		if i > 0 && end(w.Segments[i-1]) > seg.Off || len(seg.Data) == 0 {
+			panic("segments overlap, or are out of order, or empty")
+		}
+	}
+	if total > api.MaxIO {
+		panic("a write of more than MaxIO")
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	if w.Token == 0 && in.holder == s || w.Token != 0 && (in.holder != s || in.token != w.Token) {
+		return api.Attr{}, fail(errs.Fenced)
+	}
+	size := max(in.attr.Size, w.Size)
+	for _, r := range w.Punch {
+		if in.data != nil {
+			clear(in.data[r.Off : r.Off+r.Len])
+		}
+	}
+	for _, seg := range w.Segments {
+		size = max(size, end(seg))
+	}
+	in.resize(size)
+	for _, seg := range w.Segments {
+		if !in.sink {
+			copy(in.data[seg.Off:], seg.Data)
+		}
+	}
+	in.attr.Version++
+	in.attr.ETag = w.ETag
+	if w.ETag == "" {
+		in.attr.ETag = "opaque"
+	}
+	in.attr.Mtime = w.Mtime
+	in.attr.Ctime = max(s.v.now(), w.Mtime)
+	if w.KillPriv {
+		in.attr.Mode = withoutSetID(in.attr.Mode)
+	}
+	s.v.writes++
+	return in.attr, nil
+}
+
+func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease, error) {
+	if err := s.before("AcquireWrite", ino); err != nil {
+		return api.Lease{}, err
+	}
+	s.recall(ctx, ino)
+	in, err := s.v.get(ino)
+	if err != nil {
+		s.v.mu.Unlock()
+		return api.Lease{}, err
+	}
+	if in.holder != s {
+		s.v.token++
+		in.holder, in.token = s, s.v.token
+	}
+	l := api.Lease{Token: in.token, Attr: in.attr}
+	s.v.mu.Unlock()
+	return l, s.before("granted", ino) // a hook can hold the answer up
+}
+
+func (s *fakeSession) ReleaseWrite(ctx context.Context, ino twofold.Ino, token uint64) error {
+	if err := s.before("ReleaseWrite", ino); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if in := s.v.inodes[ino]; in != nil && in.holder == s && in.token == token {
+		in.holder = nil
+	}
+	return nil
+}
+
+func (s *fakeSession) GetXattr(ctx context.Context, ino twofold.Ino, name string) ([]byte, error) {
+	if err := s.before("GetXattr", ino); err != nil {
+		return nil, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return nil, err
+	}
+	x, ok := in.xattrs[name]
+	if !ok {
+		return nil, fail(errs.NoAttr)
+	}
+	return slices.Clone(x), nil
+}
+
+func (s *fakeSession) SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
+	if err := s.before("SetXattr", ino); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return err
+	}
+	_, ok := in.xattrs[name]
+	if flags == 1 && ok {
+		return fail(errs.Exists)
+	}
+	if flags == 2 && !ok {
+		return fail(errs.NoAttr)
+	}
+	in.xattrs[name] = slices.Clone(value)
+	in.attr.Ctime = s.v.now()
+	return nil
+}
+
+func (s *fakeSession) ListXattr(ctx context.Context, ino twofold.Ino) ([]string, error) {
+	if err := s.before("ListXattr", ino); err != nil {
+		return nil, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for name := range in.xattrs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+func (s *fakeSession) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
+	if err := s.before("RemoveXattr", ino); err != nil {
+		return err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return err
+	}
+	if _, ok := in.xattrs[name]; !ok {
+		return fail(errs.NoAttr)
+	}
+	delete(in.xattrs, name)
+	return nil
+}
+
+func (s *fakeSession) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
+	if err := s.before("StatFS", ino); err != nil {
+		return api.StatFS{}, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	return api.StatFS{Total: 1 << 40, Free: 1 << 39, Files: uint64(len(s.v.inodes))}, nil
+}

@@ -1,0 +1,88 @@
+package fusefs
+
+import (
+	"sync"
+	"syscall"
+
+	"twofold"
+)
+
+// file is an open file. It has a reference to its node.
+type file struct {
+	n      *node
+	writer bool   // open for writing
+	mapper bool   // for reading and writing
+	seen   uint64 // n.mu: lost bytes that were reported here, see node.tell
+}
+
+func newFile(n *node, flags uint32) *file {
+	acc := flags & syscall.O_ACCMODE
+	return &file{n: n, writer: acc != syscall.O_RDONLY, mapper: acc == syscall.O_RDWR}
+}
+
+// handles are what the kernel has open, by the numbers it was given.
+type handles struct {
+	mu    sync.RWMutex
+	last  uint64
+	files map[uint64]*file
+	dirs  map[uint64]*dir
+}
+
+func (h *handles) init() {
+	h.files = make(map[uint64]*file)
+	h.dirs = make(map[uint64]*dir)
+}
+
+func (h *handles) addFile(f *file) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last++
+	h.files[h.last] = f
+	return h.last
+}
+
+func (h *handles) addDir(ino twofold.Ino) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last++
+	h.dirs[h.last] = &dir{ino: ino}
+	return h.last
+}
+
+func (h *handles) file(fh uint64) *file {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.files[fh]
+}
+
+func (h *handles) dir(fh uint64) *dir {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.dirs[fh]
+}
+
+func (h *handles) dropFile(fh uint64) *file {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.files[fh]
+	delete(h.files, fh)
+	return f
+}
+
+func (h *handles) dropDir(fh uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.dirs, fh)
+}
+
+// rest takes all files that are still open.
+func (h *handles) rest() []*file {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fs := make([]*file, 0, len(h.files))
+	for fh, f := range h.files {
+		fs = append(fs, f)
+		delete(h.files, fh)
+	}
+	return fs
+}

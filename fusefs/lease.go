@@ -1,0 +1,302 @@
+package fusefs
+
+import (
+	"context"
+	"time"
+
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// leaseState is where an inode's write lease is.
+//
+//	none -> asking -> held -> draining -> closing -> none
+//
+// While draining the kernel is made to write mapped pages back, and everything
+// still goes on under the lease: requests hold the page locks that this needs.
+// While closing the bytes are flushed, without the kernel, and requests wait.
+type leaseState uint8
+
+const (
+	leaseNone leaseState = iota
+	leaseAsking
+	leaseHeld
+	leaseDraining
+	leaseClosing
+)
+
+// ask is one AcquireWrite that any number of requests wait for. It goes on when
+// they are interrupted: a grant must not get lost.
+type ask struct{ err error }
+
+// arrival is how long a recall waits for a grant that it has overtaken.
+const arrival = 50 * time.Millisecond
+
+// maxPasses bounds how often a recall clears the kernel's pages while mappings
+// keep filling them.
+const maxPasses = 8
+
+// admit waits until bytes may be read or changed under the lease, which it asks
+// for. n.mu is held, and on return without an error the lease is held or draining
+// and no truncate runs.
+func (n *node) admit(ctx context.Context) error {
+	n.waiting++
+	defer func() { n.waiting-- }()
+	var mine *ask
+	for {
+		if mine != nil && mine.err != nil {
+			return mine.err
+		}
+		if !n.op {
+			switch n.lease {
+			case leaseHeld, leaseDraining:
+				return nil
+			case leaseNone:
+				n.lease, n.asking = leaseAsking, &ask{}
+				n.fs.again(n) // the lease's reference
+				go n.acquire(n.asking)
+			}
+		}
+		mine = n.asking
+		if err := n.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// acquire gets the lease and hands it to those who wait.
+func (n *node) acquire(a *ask) {
+	for {
+		l, err := n.fs.files.AcquireWrite(n.fs.ctx, n.ino)
+		n.mu.Lock()
+		if err == nil && l.Token <= n.revoked {
+			// Recalled before it got here: the volume has given it to somebody else.
+			n.mu.Unlock()
+			n.fs.files.ReleaseWrite(n.fs.ctx, n.ino, l.Token)
+			continue
+		}
+		n.asking = nil
+		if err != nil {
+			a.err = err
+			n.lease = leaseNone
+		} else {
+			n.granted(l)
+		}
+		n.broadcast()
+		n.mu.Unlock()
+		if err != nil {
+			n.fs.unref(n)
+		}
+		return
+	}
+}
+
+// granted takes the lease; n.mu is held.
+func (n *node) granted(l api.Lease) {
+	n.lease, n.token = leaseHeld, l.Token
+	n.rev++
+	n.base = l.Attr
+	n.reset()
+	n.sum.reset(n.size)
+	n.see(l.Attr.Version)
+	if n.waiting == 0 && n.writers == 0 {
+		n.startGiveBack() // those who asked have gone
+	}
+}
+
+// reset makes the volume's content the local view; nothing is dirty.
+func (n *node) reset() {
+	n.size, n.mtime, n.ctime = n.base.Size, n.base.Mtime, n.base.Ctime
+}
+
+// startGiveBack begins to give the lease back; n.mu is held, the lease is held.
+func (n *node) startGiveBack() {
+	n.lease = leaseDraining
+	n.broadcast()
+	n.fs.again(n)
+	go n.giveBack(n.token)
+}
+
+// giveBack commits everything and releases the lease. It waits for the volume and
+// for page writes of the kernel, never for a request that waits for it.
+func (n *node) giveBack(token uint64) {
+	defer n.fs.unref(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	late := n.drain(token)
+	if n.token != token {
+		return // lost meanwhile
+	}
+	n.lease = leaseClosing
+	n.broadcast()
+	for n.token == token && (n.op || n.done < n.wseq) {
+		if n.op {
+			if n.wait(n.fs.ctx) != nil {
+				return
+			}
+		} else if n.settle(n.fs.ctx, n.wseq) != nil {
+			return
+		}
+	}
+	if n.token != token {
+		return
+	}
+	n.mu.Unlock()
+	if err := n.fs.files.ReleaseWrite(n.fs.ctx, n.ino, token); err != nil {
+		n.fs.log.Debug("release of a write lease", "ino", n.ino, "token", token, "err", err)
+	}
+	n.mu.Lock()
+	if n.token == token {
+		n.unlease()
+	}
+	if late {
+		n.invalidate() // a store that raced with the recall becomes a write of its own
+	}
+}
+
+// drain makes the kernel write back and drop the pages of a file that may be
+// mapped for writing; until the lease is back the next store needs a READ first,
+// and that waits. n.mu is held, but not while the kernel works. late tells that
+// pages came back to the very end.
+func (n *node) drain(token uint64) (late bool) {
+	if n.mappers == 0 {
+		return false
+	}
+	for range maxPasses {
+		n.refilled = false
+		n.filled = false
+		n.mu.Unlock()
+		n.fs.kernel.InodeNotify(uint64(n.ino), 0, 0)
+		n.mu.Lock()
+		if !n.refilled || n.token != token {
+			return false
+		}
+	}
+	return true
+}
+
+// unlease forgets the lease, nothing being dirty any more; n.mu is held.
+func (n *node) unlease() {
+	n.lease, n.token = leaseNone, 0
+	n.base, n.failing = api.Attr{}, nil
+	n.stream = false
+	n.rev++
+	n.fs.released.note(n.ino)
+	n.broadcast()
+	n.fs.unref(n) // the lease's reference
+}
+
+// returnIdle gives the lease back if it is held, and waits for that; n.mu is held.
+func (n *node) returnIdle(ctx context.Context) {
+	for n.token != 0 && n.writers == 0 {
+		if n.lease == leaseHeld {
+			n.startGiveBack()
+		}
+		if n.wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// recall is the volume asking for the lease.
+func (n *node) recall(ctx context.Context, token uint64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.awaitGrant(ctx); err != nil {
+		return err
+	}
+	if n.lease == leaseAsking {
+		n.revoked = max(n.revoked, token)
+		return nil
+	}
+	for n.token != 0 && n.token == token {
+		if n.lease == leaseHeld {
+			n.startGiveBack()
+		}
+		if err := n.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitGrant gives a grant that the recall has overtaken a moment to arrive, so
+// that those who waited for it get to use it; n.mu is held.
+func (n *node) awaitGrant(ctx context.Context) error {
+	if n.lease != leaseAsking {
+		return nil
+	}
+	short, stop := context.WithTimeout(ctx, arrival)
+	defer stop()
+	for n.lease == leaseAsking {
+		if n.wait(short) != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// exclusive runs fn (with a context that a cut makes uninterruptible), which changes size, times or extents by itself, while no
+// bytes are written or read. Where the lease is held, what was written before is
+// committed first unless cut is given: then the bytes from there on are forgotten.
+// Without needLease it also runs where there is none (token 0).
+func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func(ctx context.Context, token uint64) (api.Attr, error)) (api.Attr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if needLease {
+		if err := n.admit(ctx); err != nil {
+			return api.Attr{}, err
+		}
+	}
+	for n.op || n.lease == leaseAsking || n.lease == leaseClosing {
+		if err := n.wait(ctx); err != nil {
+			return api.Attr{}, err
+		}
+	}
+	token := n.token
+	n.op = true
+	n.rev++
+	defer func() {
+		n.op = false
+		n.rev++
+		n.broadcast()
+	}()
+	if token != 0 {
+		if cut >= 0 {
+			n.cut(cut)
+			ctx = n.fs.ctx // bytes were forgotten: no way back
+		}
+		if err := n.settle(ctx, n.wseq); err != nil {
+			return api.Attr{}, err
+		}
+	}
+	n.mu.Unlock()
+	a, err := fn(ctx, token)
+	n.mu.Lock()
+	if err == nil && token == 0 {
+		n.see(a.Version)
+	}
+	if token == 0 || n.token != token {
+		return a, err
+	}
+	if err == nil {
+		n.base = a
+		n.sum.reset(a.Size)
+		n.kver = max(n.kver, a.Version)
+	} else if errs.Is(err, errs.Fenced) {
+		n.lose(err)
+		return a, err
+	}
+	n.reset()
+	return a, err
+}
+
+// cut forgets dirty bytes from size on; n.mu is held.
+func (n *node) cut(size int64) {
+	n.fs.budget.give(n.dirty.truncate(size))
+	n.size = min(n.size, size)
+	if len(n.dirty.segs) == 0 && n.flushing == nil {
+		n.done = n.wseq
+		n.fs.setDirty(n, false)
+	}
+}

@@ -1,0 +1,193 @@
+package fusefs
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"twofold"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+const enotty = syscall.ENOTTY
+
+// attrs asks for an inode's attributes and puts what is dirty here over them.
+func (f *fsys) attrs(ctx context.Context, ino twofold.Ino, pages bool) (api.Attr, error) {
+	for {
+		moment := f.released.now()
+		a, err := f.files.GetAttr(ctx, ino)
+		if err != nil {
+			return a, err
+		}
+		if ok, err := f.current(ctx, &a, moment, pages); err != nil || ok {
+			return a, err
+		}
+	}
+}
+
+// current makes attributes that the volume was asked for after moment those of
+// now: with what was written here since. It reports whether it could; else they
+// have to be asked for again. pages waits until the kernel has none of an older
+// version; a request that may hold page locks must not ask for that.
+func (f *fsys) current(ctx context.Context, a *api.Attr, moment uint64, pages bool) (bool, error) {
+	n := f.known(a.Ino)
+	if n == nil {
+		return !f.released.since(a.Ino, moment), nil
+	}
+	defer f.unref(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.overlay(a) {
+		return true, nil
+	}
+	if f.released.since(a.Ino, moment) {
+		return false, nil
+	}
+	n.see(a.Version)
+	if !pages {
+		return true, nil
+	}
+	return true, n.awaitPages(ctx)
+}
+
+// GetAttr is stat(2) and fstat(2), and what the kernel asks before it reads from
+// its pages.
+func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	ctx := f.request(cancel, graceWait)
+	defer ctx.end()
+	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
+	if err != nil {
+		return errno(err)
+	}
+	f.attrOut(a, out)
+	return fuse.OK
+}
+
+// SetAttr is chmod(2), chown(2), utimensat(2), truncate(2) and ftruncate(2).
+func (f *fsys) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	ctx := f.request(cancel, graceChange)
+	defer ctx.end()
+	ino := twofold.Ino(in.NodeId)
+	s := setAttr(in)
+	moment := f.released.now()
+	if err := f.dropSetID(ctx, ino, in, &s); err != nil {
+		return errno(err)
+	}
+	a, err := f.setAttr(ctx, ino, s)
+	if err != nil {
+		return errno(err)
+	}
+	ok, err := f.current(ctx, &a, moment, false)
+	if err == nil && !ok {
+		a, err = f.attrs(ctx, ino, false)
+	}
+	if err != nil {
+		return errno(err)
+	}
+	f.attrOut(a, out)
+	return fuse.OK
+}
+
+// setAttr takes from a request what it sets.
+func setAttr(in *fuse.SetAttrIn) (s api.SetAttr) {
+	if m, ok := in.GetMode(); ok {
+		s.Mode = &m
+	}
+	if u, ok := in.GetUID(); ok {
+		s.UID = &u
+	}
+	if g, ok := in.GetGID(); ok {
+		s.GID = &g
+	}
+	if v, ok := in.GetSize(); ok {
+		size := int64(v)
+		s.Size = &size
+	}
+	now := twofold.Now()
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		t := join(in.Atime, in.Atimensec)
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			t = now
+		}
+		s.Atime = &t
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		t := join(in.Mtime, in.Mtimensec)
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			t = now
+		}
+		s.Mtime = &t
+	}
+	return s
+}
+
+// setAttr changes attributes. Size and times of a file that is dirty here go under
+// its lease, behind what was written before.
+func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api.Attr, error) {
+	if s.Size == nil && s.Mtime == nil && s.Atime == nil {
+		return f.files.SetAttr(ctx, ino, s)
+	}
+	n := f.ref(ino)
+	defer f.unref(n)
+	cut := int64(-1)
+	if s.Size != nil {
+		cut = *s.Size
+	}
+	return n.exclusive(ctx, false, cut, func(ctx context.Context, token uint64) (api.Attr, error) {
+		s.Token = token
+		return f.files.SetAttr(ctx, ino, s)
+	})
+}
+
+// dropSetID clears set-id bits along with a change of owner, or a truncate by
+// somebody who may not keep them. The kernel leaves that to us (HANDLE_KILLPRIV_V2),
+// and does not ask for security.capability before each write in return.
+func (f *fsys) dropSetID(ctx context.Context, ino twofold.Ino, in *fuse.SetAttrIn, s *api.SetAttr) error {
+	chown := s.UID != nil || s.GID != nil
+	truncate := s.Size != nil && in.Valid&fuse.FATTR_KILL_SUIDGID != 0
+	if s.Mode != nil || !chown && !truncate {
+		return nil
+	}
+	a, err := f.files.GetAttr(ctx, ino)
+	if err != nil || a.Type != metadata.TypeFile || !a.ModeSet {
+		return err
+	}
+	if m := withoutSetID(a.Mode); m != a.Mode {
+		s.Mode = &m
+	}
+	return nil
+}
+
+// withoutSetID is a mode without set-user-id, and without set-group-id where that
+// is not mandatory locking (no group execute).
+func withoutSetID(mode uint32) uint32 {
+	mode &^= syscall.S_ISUID
+	if mode&syscall.S_IXGRP != 0 {
+		mode &^= syscall.S_ISGID
+	}
+	return mode
+}
+
+// StatFs is statfs(2).
+func (f *fsys) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	ctx := f.request(cancel, graceWait)
+	defer ctx.end()
+	s, err := f.files.StatFS(ctx, twofold.Ino(in.NodeId))
+	if err != nil {
+		return errno(err)
+	}
+	const block = 4096
+	*out = fuse.StatfsOut{
+		Blocks:  s.Total / block,
+		Bfree:   s.Free / block,
+		Bavail:  s.Free / block,
+		Files:   s.Files + s.Free/block, // inodes are made of free space
+		Ffree:   s.Free / block,
+		Bsize:   block,
+		Frsize:  block,
+		NameLen: twofold.MaxNameLen,
+	}
+	return fuse.OK
+}

@@ -1,0 +1,207 @@
+package fusefs
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+)
+
+// Create is open(2) with O_CREAT of a name that the kernel has not found.
+func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	ctx := f.request(cancel, graceChange)
+	defer ctx.end()
+	moment := f.released.now()
+	a, _, err := f.files.Create(ctx, twofold.Ino(in.NodeId), name, api.Create{
+		Type:      metadata.TypeFile,
+		Mode:      in.Mode & 07777,
+		UID:       in.Uid,
+		GID:       in.Gid,
+		Exclusive: true,
+	})
+	if errs.Is(err, errs.Exists) && in.Flags&syscall.O_EXCL == 0 {
+		// Somebody else made it meanwhile. The kernel has not checked whether the
+		// caller may open that file; told that what it knew is stale it will.
+		return fuse.Status(syscall.ESTALE)
+	}
+	if err != nil {
+		return errno(err)
+	}
+	if st := f.open(ctx, a.Ino, in.Flags, false, &out.OpenOut); !st.Ok() {
+		return st
+	}
+	st := f.made(ctx, a, moment, &out.EntryOut)
+	if !st.Ok() {
+		f.release(out.Fh)
+	}
+	return st
+}
+
+// Open is open(2) of an inode that the kernel has looked up.
+func (f *fsys) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	grace := graceWait
+	if in.Flags&syscall.O_TRUNC != 0 {
+		grace = graceChange
+	}
+	ctx := f.request(cancel, grace)
+	defer ctx.end()
+	return f.open(ctx, twofold.Ino(in.NodeId), in.Flags, in.Mode&fuse.OPEN_KILL_SUIDGID != 0, out)
+}
+
+func (f *fsys) open(ctx context.Context, ino twofold.Ino, flags uint32, kill bool, out *fuse.OpenOut) fuse.Status {
+	n := f.ref(ino)
+	file := newFile(n, flags)
+	a, fresh, err := n.open(ctx, file.writer, file.mapper)
+	if err != nil {
+		f.unref(n)
+		return errno(err)
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		if err := f.truncate(ctx, n, kill); err != nil {
+			n.close(f.ctx, file.writer, file.mapper)
+			f.unref(n)
+			return errno(err)
+		}
+		fresh = false
+	}
+	n.mu.Lock()
+	n.forgottenNot()
+	file.seen = n.errSeq
+	if n.keepPages(a, fresh, file.mapper) {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	if fresh && n.token == 0 {
+		n.see(a.Version)
+	}
+	n.mu.Unlock()
+	if !file.writer {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH // close(2) has nothing to wait for
+	}
+	out.Fh = f.handles.addFile(file)
+	return fuse.OK
+}
+
+// forgottenNot notes that the kernel has the inode (again); n.mu is held.
+func (n *node) forgottenNot() {
+	n.fs.mu.Lock()
+	n.forgotten = false
+	n.fs.mu.Unlock()
+}
+
+// keepPages decides whether the pages that the kernel has of the inode survive an
+// open: they must be of the present version, and where the file may be mapped for
+// writing, under the lease, so that every store is preceded by a READ that has it
+// or a recall that drops the page. n.mu is held.
+func (n *node) keepPages(a api.Attr, fresh, mapper bool) bool {
+	if mapper && n.lease != leaseHeld || n.stale != nil || n.kver == 0 {
+		return false
+	}
+	return !fresh || n.token != 0 || a.Version <= n.kver
+}
+
+// truncate is what O_TRUNC asks for.
+func (f *fsys) truncate(ctx context.Context, n *node, kill bool) error {
+	var size int64
+	s := api.SetAttr{Size: &size}
+	if kill {
+		in := fuse.SetAttrIn{}
+		in.Valid = fuse.FATTR_KILL_SUIDGID
+		if err := f.dropSetID(ctx, n.ino, &in, &s); err != nil {
+			return err
+		}
+	}
+	_, err := f.setAttr(ctx, n.ino, s)
+	return err
+}
+
+// Release is the end of an open file: its last descriptor and mapping are gone.
+func (f *fsys) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { f.release(in.Fh) }
+
+func (f *fsys) release(fh uint64) {
+	file := f.handles.dropFile(fh)
+	if file == nil {
+		return
+	}
+	file.n.close(f.ctx, file.writer, file.mapper)
+	f.unref(file.n)
+}
+
+// Flush is close(2): what was written is committed, and an error is told.
+func (f *fsys) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	return f.sync(cancel, in.Fh)
+}
+
+// Fsync is fsync(2) and fdatasync(2).
+func (f *fsys) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	return f.sync(cancel, in.Fh)
+}
+
+func (f *fsys) sync(cancel <-chan struct{}, fh uint64) fuse.Status {
+	ctx := f.request(cancel, graceChange)
+	defer ctx.end()
+	file := f.handles.file(fh)
+	if file == nil {
+		return fuse.EBADF
+	}
+	return errno(file.sync(ctx))
+}
+
+// sync commits what was written to the file so far, through whatever handle.
+func (h *file) sync(ctx context.Context) error {
+	n := h.n
+	n.mu.Lock()
+	err := n.settle(ctx, n.wseq)
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.tell(&h.seen)
+}
+
+const (
+	fallocKeepSize  = 1
+	fallocPunchHole = 2
+)
+
+// Fallocate is fallocate(2). Space is not reserved for ranges: there is nothing
+// between an extent and a hole; growing the file is what mode 0 does.
+func (f *fsys) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	file := f.handles.file(in.Fh)
+	if file == nil || !file.writer {
+		return fuse.EBADF
+	}
+	if in.Mode != 0 && in.Mode != fallocKeepSize|fallocPunchHole {
+		return fuse.ENOTSUP
+	}
+	off, length := int64(in.Offset), int64(in.Length)
+	if off < 0 || length <= 0 || off > twofold.MaxFileLen-length {
+		return fuse.Status(syscall.EFBIG)
+	}
+	ctx := f.request(cancel, graceChange)
+	defer ctx.end()
+	n := file.n
+	_, err := n.exclusive(ctx, true, -1, func(ctx context.Context, token uint64) (api.Attr, error) {
+		n.mu.Lock()
+		base, size := n.base, n.size
+		n.mu.Unlock()
+		w := api.Write{Token: token, Size: size, Mtime: twofold.Now(), KillPriv: in.Uid != 0}
+		if in.Mode == 0 {
+			if off+length <= size {
+				return base, nil
+			}
+			w.Size = off + length
+		} else {
+			if off >= size {
+				return base, nil
+			}
+			w.Punch = []metadata.Range{{Off: off, Len: min(length, size-off)}}
+		}
+		return f.files.Write(ctx, n.ino, w)
+	})
+	return errno(err)
+}

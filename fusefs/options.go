@@ -1,0 +1,109 @@
+package fusefs
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"twofold/internal/errs"
+)
+
+// fsName is what df(1) and /proc/mounts show as source, and behind "fuse." as type.
+const fsName = "twofold"
+
+// Options say where and how to mount. The zero value of each field but Mountpoint
+// is a good default.
+type Options struct {
+	Mountpoint string // an existing directory
+	ReadOnly   bool
+	AllowOther bool // users other than the one that mounts get in; the kernel checks permissions
+	Suid, Dev  bool // obey set-id bits, device files; by default nosuid,nodev
+
+	// What inodes show that were never given an owner or a mode, such as S3 objects.
+	UID, GID uint32
+	Umask    uint32 // files are 0666, directories 0777, without these bits
+
+	MaxDirty int64         // bytes of written data in memory before writers wait; default 256 MiB
+	FlushAge time.Duration // written data is committed when it is this old; default 2 s
+
+	Log *slog.Logger // default: discards
+
+	timeouts timeouts // of the kernel's caches; zero but in tests
+}
+
+func (o *Options) setDefaults() error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxDirty <= 0 {
+		o.MaxDirty = 256 << 20
+	}
+	if o.FlushAge <= 0 {
+		o.FlushAge = 2 * time.Second
+	}
+	if o.Umask > 0777 {
+		return errs.Newf("fusefs.Mount", errs.Invalid, "umask %#o has bits other than permissions", o.Umask)
+	}
+	abs, err := filepath.Abs(o.Mountpoint)
+	if err != nil || o.Mountpoint == "" {
+		return errs.Newf("fusefs.Mount", errs.Invalid, "no mount point given")
+	}
+	// The mount table has paths without symbolic links.
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	o.Mountpoint = abs
+	return o.checkMountpoint()
+}
+
+func (o *Options) checkMountpoint() error {
+	st, err := os.Stat(o.Mountpoint)
+	switch {
+	case os.IsNotExist(err):
+		return errs.Newf("fusefs.Mount", errs.NotFound, "the mount point %s does not exist: make it with mkdir -p", o.Mountpoint)
+	case isDisconnected(err):
+		return errs.Newf("fusefs.Mount", errs.Busy, "a dead mount is left at %s: umount -l %s", o.Mountpoint, o.Mountpoint)
+	case err != nil:
+		return errs.E("fusefs.Mount", errs.Other, err)
+	case !st.IsDir():
+		return errs.Newf("fusefs.Mount", errs.NotDir, "the mount point %s is not a directory", o.Mountpoint)
+	}
+	mounts, err := mountTable()
+	if err != nil {
+		return errs.E("fusefs.Mount", errs.Other, err)
+	}
+	if m, ok := mounts.at(o.Mountpoint); ok && m.ours() {
+		return errs.Newf("fusefs.Mount", errs.Busy, "%s is mounted already", o.Mountpoint)
+	}
+	return nil
+}
+
+func (o *Options) mountFlags() uintptr {
+	flags := uintptr(syscall.MS_MGC_VAL) // not zero, which means go-fuse's default
+	if !o.Suid {
+		flags |= syscall.MS_NOSUID
+	}
+	if !o.Dev {
+		flags |= syscall.MS_NODEV
+	}
+	if o.ReadOnly {
+		flags |= syscall.MS_RDONLY
+	}
+	return flags
+}
+
+// helperOptions are the same for fusermount3, which sets nosuid and nodev itself.
+func (o *Options) helperOptions() (list []string) {
+	if o.Suid {
+		list = append(list, "suid")
+	}
+	if o.Dev {
+		list = append(list, "dev")
+	}
+	if o.ReadOnly {
+		list = append(list, "ro")
+	}
+	return list
+}

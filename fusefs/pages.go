@@ -1,0 +1,83 @@
+package fusefs
+
+import (
+	"context"
+
+	"twofold/volume/api"
+)
+
+// invalidation is one pass over an inode's pages in the kernel's cache.
+type invalidation struct{ done chan struct{} }
+
+// see notes that the volume has version v: pages of an older one have to go. n.mu
+// is held.
+func (n *node) see(v uint64) {
+	if v <= n.kver {
+		return
+	}
+	if n.kver != 0 && n.filled {
+		n.invalidate()
+	}
+	n.kver = v
+}
+
+// invalidate makes the kernel forget n's pages, in the background: the request
+// that found out may hold page locks. Requests that tell attributes and hold none
+// wait with awaitPages. n.mu is held.
+func (n *node) invalidate() {
+	n.filled = false
+	inv := &invalidation{done: make(chan struct{})}
+	before := n.stale
+	n.stale = inv
+	n.fs.again(n)
+	go func() {
+		defer n.fs.unref(n)
+		if before != nil {
+			<-before.done
+		}
+		n.fs.kernel.InodeNotify(uint64(n.ino), 0, 0)
+		n.mu.Lock()
+		if n.stale == inv {
+			n.stale = nil
+		}
+		n.mu.Unlock()
+		close(inv.done)
+	}()
+}
+
+// awaitPages waits until no known stale page is left in the kernel; n.mu is held.
+// Only requests for which the kernel holds no page lock may call it: GETATTR,
+// LOOKUP, OPEN, not SETATTR, READ or WRITE.
+func (n *node) awaitPages(ctx context.Context) error {
+	for n.stale != nil {
+		inv := n.stale
+		n.mu.Unlock()
+		var err error
+		select {
+		case <-inv.done:
+		case <-ctx.Done():
+			err = canceled("invalidate", ctx)
+		}
+		n.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overlay puts what this mount has written over attributes from the volume. It
+// reports whether n has the lease; n.mu is held.
+func (n *node) overlay(a *api.Attr) bool {
+	if n.token == 0 {
+		return false
+	}
+	a.Size, a.Mtime = n.size, n.mtime
+	a.Ctime = max(a.Ctime, n.ctime)
+	a.Version, a.ETag = n.base.Version, n.base.ETag
+	a.Stored = n.base.Stored + n.dirty.bytes
+	if n.flushing != nil {
+		a.Stored += n.flushing.bytes
+	}
+	return true
+}

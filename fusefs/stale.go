@@ -1,0 +1,38 @@
+package fusefs
+
+import (
+	"os"
+	"path/filepath"
+
+	"twofold/internal/errs"
+)
+
+// ClearStale unmounts what a mount process that died left at mountpoint ("Transport
+// endpoint is not connected"), and reports whether there was something. A mount
+// that answers, or is of another kind, is left alone.
+func ClearStale(mountpoint string) (cleared bool, err error) {
+	path, err := filepath.Abs(mountpoint)
+	if err != nil {
+		return false, errs.E("fusefs.ClearStale", errs.Invalid, err)
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	for range 16 { // they can be on top of each other
+		if _, err := os.Stat(path); !isDisconnected(err) {
+			return cleared, nil
+		}
+		mounts, err := mountTable()
+		if err != nil {
+			return cleared, errs.E("fusefs.ClearStale", errs.Other, err)
+		}
+		if m, ok := mounts.at(path); !ok || !m.ours() {
+			return cleared, errs.Newf("fusefs.ClearStale", errs.Busy, "%s is not connected, and not a mount of ours: unmount it by hand", path)
+		}
+		if err := unmount(path, true); err != nil {
+			return cleared, err
+		}
+		cleared = true
+	}
+	return cleared, errs.Newf("fusefs.ClearStale", errs.Busy, "%s stays disconnected after 16 unmounts", path)
+}
