@@ -71,7 +71,7 @@ func (e *Engine) OpenAvoiding(ctx context.Context, blob twofold.Blob, d Damage) 
 func (b *BlobReader) place(s *set, order []int) {
 	b.sources = make([]*source, len(order))
 	for i, at := range order {
-		b.sources[i] = &source{pos: s.at[at], index: i}
+		b.sources[i] = newSource(s.at[at], i)
 	}
 }
 

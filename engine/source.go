@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"sync"
 
 	"twofold/engine/drive"
 	"twofold/internal/errs"
@@ -14,7 +13,7 @@ type source struct {
 	pos   *position
 	index int
 
-	mu      sync.Mutex // held while opening; guards what follows
+	lock    chan struct{} // full while somebody opens the shard; guards what follows
 	drv     drive.Drive
 	r       drive.ShardReader
 	err     error // why drv has no good shard
@@ -22,10 +21,20 @@ type source struct {
 	closed  bool
 }
 
+func newSource(p *position, index int) *source {
+	return &source{pos: p, index: index, lock: make(chan struct{}, 1)}
+}
+
+func (s *source) unlock() { <-s.lock }
+
 // open returns the shard's reader.
 func (s *source) open(ctx context.Context, b *BlobReader) (drive.ShardReader, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.lock <- struct{}{}:
+		defer s.unlock()
+	case <-ctx.Done():
+		return nil, errs.E("engine.read", errs.Canceled, context.Cause(ctx))
+	}
 	if s.closed {
 		return nil, errs.Newf("engine.read", errs.Invalid, "the reader is closed")
 	}
@@ -73,9 +82,9 @@ func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, p []byte
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case errs.Is(err, errs.Corrupt):
-		s.mu.Lock()
+		s.lock <- struct{}{}
 		s.corrupt = true
-		s.mu.Unlock()
+		s.unlock()
 		b.reportBad(s, err)
 	default:
 		s.reopen(r) // a drive that went and came back has its files anew
@@ -85,8 +94,8 @@ func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, p []byte
 
 // reopen makes the next read open the shard again, unless somebody did already.
 func (s *source) reopen(r drive.ShardReader) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock <- struct{}{}
+	defer s.unlock()
 	if s.r == r {
 		s.closeReader()
 		s.drv = nil
@@ -95,14 +104,16 @@ func (s *source) reopen(r drive.ShardReader) {
 
 // knownBad reports whether the shard is known to be missing or bad.
 func (s *source) knownBad() bool {
-	if !s.mu.TryLock() {
+	select {
+	case s.lock <- struct{}{}:
+		defer s.unlock()
+	default:
 		return false // it is being opened
 	}
-	defer s.mu.Unlock()
 	return s.corrupt || s.err != nil && s.drv == s.pos.slot.Drive()
 }
 
-// closeReader lets go of the open file. The caller holds mu.
+// closeReader lets go of the open file. The caller holds the lock.
 func (s *source) closeReader() {
 	if s.r != nil {
 		s.r.Close()
@@ -111,8 +122,8 @@ func (s *source) closeReader() {
 }
 
 func (s *source) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock <- struct{}{}
+	defer s.unlock()
 	s.closeReader()
 	s.closed = true
 }

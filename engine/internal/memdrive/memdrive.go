@@ -88,6 +88,22 @@ func (d *Drive) SetState(s drive.State) {
 	d.state = s
 }
 
+// SetHealing marks the drive as one being refilled: its state, too.
+func (d *Drive) SetHealing(_ context.Context, healing bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case healing && d.state != drive.Offline:
+		d.state = drive.Healing
+	case d.state == drive.Healing:
+		d.state = drive.Online
+	}
+	return nil
+}
+
+// Healing reports whether the drive is being refilled.
+func (d *Drive) Healing() bool { return d.State() == drive.Healing }
+
 // SetUsage changes what Usage says.
 func (d *Drive) SetUsage(u drive.Usage) {
 	d.mu.Lock()
