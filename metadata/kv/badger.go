@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -34,6 +35,7 @@ type Badger struct {
 	reads tracker
 
 	durable durableSet
+	pinned  pins // guarded by mu: the tables that the latest checkpoint may share
 }
 
 var _ Store = (*Badger)(nil)
@@ -46,9 +48,8 @@ const (
 )
 
 // badgerOptions are Badger's, for a live directory.
-func badgerOptions(dir string, log *slog.Logger) badger.Options {
+func badgerOptions(dir string) badger.Options {
 	return badger.DefaultOptions(dir).
-		WithLogger(badgerLog{log}).
 		WithSyncWrites(false).      // the raft log is what is durable
 		WithDetectConflicts(false). // one writer
 		WithMemTableSize(memTableSize).
@@ -70,11 +71,26 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 
 // openBadger opens the files of a live directory that may be trusted.
 func openBadger(base, dir string, log *slog.Logger) (*Badger, error) {
-	db, err := badger.OpenManaged(badgerOptions(dir, log))
+	const op = "kv.Open"
+	want, err := manifestTables(filepath.Join(dir, manifestName))
 	if err != nil {
-		return nil, errs.E("kv.Open", errs.Other, err)
+		return nil, errs.E(op, errs.Corrupt, err)
+	}
+	g := gate{badgerLog{log}, make(chan struct{})}
+	defer close(g.open)
+	db, err := badger.OpenManaged(badgerOptions(dir).WithLogger(g))
+	if err != nil {
+		return nil, errs.E(op, errs.Other, err)
 	}
 	b := &Badger{base: base, dir: dir, log: log, db: db}
+	if b.pinned, err = pinTables(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	for _, id := range want {
+		if b.pinned[id] == nil { // Badger leaves out tables that fail their checksum
+			return nil, errors.Join(errs.Newf(op, errs.Corrupt, "table %d in %s is damaged", id, dir), db.Close())
+		}
+	}
 	db.SetDiscardTs(b.reads.publish(db.MaxVersion()))
 	return b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/table"
@@ -15,93 +16,127 @@ import (
 // checkpointList is the file that makes a directory a checkpoint.
 const checkpointList = "CHECKPOINT"
 
-// Cut is a checkpoint that is complete but not yet durable.
+// Cut is a checkpoint that is complete but not yet durable. Keep or Discard ends it.
 type Cut struct {
-	b   *Badger
-	dir string
+	b    *Badger
+	dir  string
+	pins pins // the tables it shares
 }
 
 // Checkpoint makes a durable copy of everything written before the call in dir,
 // which must not exist yet: it appears there whole or not at all, by a rename. The
 // tables are hard links to the live ones, so its cost is that of the number of files
 // and of one copied memtable. The space it holds is that of tables that compactions
-// have replaced since, until it is removed.
+// have replaced since, until it is removed. The checkpoint made before it becomes
+// worthless: its tables may be emptied from now on.
 func (b *Badger) Checkpoint(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return errs.Newf("kv.Checkpoint", errs.Exists, "%s exists", dir)
 	}
-	staging := dir + ".tmp"
-	c, err := b.Cut(staging)
+	c, err := b.Cut(dir + ".tmp")
 	if err != nil {
 		return err
 	}
-	if err := c.Sync(); err != nil {
-		return errors.Join(err, os.RemoveAll(staging))
+	err = c.Sync()
+	if err == nil {
+		err = os.Rename(c.dir, dir)
 	}
-	if err := os.Rename(staging, dir); err != nil {
+	if err == nil {
+		err = syncPath(filepath.Dir(dir))
+	}
+	if err != nil {
+		c.Discard()
 		return errs.E("kv.Checkpoint", errs.Other, err)
 	}
-	if err := syncPath(filepath.Dir(dir)); err != nil {
-		return errs.E("kv.Checkpoint", errs.Other, err)
-	}
+	c.Keep()
 	return nil
 }
 
 // Cut takes the quick part of a checkpoint: it returns with dir holding exactly what
 // was written before the call. Writes wait meanwhile, snapshots don't. What dir held
-// is removed first. Sync must follow before the copy counts for anything.
+// is removed first. Sync must follow before the copy counts for anything; the
+// directory may be renamed then.
 func (b *Badger) Cut(dir string) (*Cut, error) {
+	const op = "kv.Cut"
 	if err := os.RemoveAll(dir); err != nil {
-		return nil, errs.E("kv.Cut", errs.Other, err)
+		return nil, errs.E(op, errs.Other, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, errs.E("kv.Cut", errs.Other, err)
+		return nil, errs.E(op, errs.Other, err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.failed != nil {
-		return nil, errs.Newf("kv.Cut", errs.Unavailable, "the store is closed or failed")
+		return nil, errs.Newf(op, errs.Unavailable, "the store is closed or failed")
 	}
 	// No write is in progress, and none starts: only flushes and compactions move
-	// files, and they add nothing. A table that is gone was replaced after the
-	// MANIFEST was read: then it is read again.
-	for {
-		err := b.cut(dir)
+	// files, and they add nothing. When they do, the files are copied again.
+	for tries := 0; ; tries++ {
+		p, err := pinTables(b.db)
+		if err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+		err = b.cut(dir, p)
 		if err == nil {
-			return &Cut{b: b, dir: dir}, nil
+			return &Cut{b: b, dir: dir, pins: p}, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, errs.E("kv.Cut", errs.Other, errors.Join(err, os.RemoveAll(dir)))
+		p.release(b.log)
+		if !errors.Is(err, errMoved) || tries > 1000 {
+			return nil, errs.E(op, errs.Other, errors.Join(err, os.RemoveAll(dir)))
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
-// cut makes one attempt. Order matters: a memtable's log is removed after its table
-// is in the MANIFEST, so logs are copied first and a log that vanished is a table.
-func (b *Badger) cut(dir string) error {
-	entries, err := os.ReadDir(b.dir)
+// Keep makes the cut the checkpoint whose tables are protected, in the place of the
+// one before it, which must have been removed, or be worthless.
+func (c *Cut) Keep() {
+	c.b.mu.Lock()
+	old := c.b.pinned
+	c.b.pinned, c.pins = c.pins, nil
+	c.b.mu.Unlock()
+	old.release(c.b.log)
+}
+
+// Discard removes a cut that is not wanted after all. What can't be removed is
+// removed with other leftovers by whoever owns the directory.
+func (c *Cut) Discard() {
+	_ = os.RemoveAll(c.dir)
+	c.pins.release(c.b.log)
+	c.pins = nil
+}
+
+// errMoved: a flush or a compaction came between.
+var errMoved = errors.New("files moved meanwhile")
+
+// cut makes one attempt. A memtable's log must not be copied and then flushed, too:
+// compactions might have dropped a deletion together with what it deleted, and the
+// log would bring that back. So every copied log must still be there after the
+// MANIFEST was copied. Tables that the MANIFEST names must be pinned already.
+func (b *Badger) cut(dir string, p pins) error {
+	logs, err := b.cutLogs(dir)
 	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !isLog(e.Name()) {
-			continue
-		}
-		err := copyLog(filepath.Join(b.dir, e.Name()), filepath.Join(dir, e.Name()))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		return moved(err)
 	}
 	for _, name := range []string{registryName, manifestName} {
 		if err := copyFile(filepath.Join(b.dir, name), filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
-	tables, err := readManifest(dir)
-	if err != nil {
-		return err
+	for _, name := range logs {
+		if _, err := os.Lstat(filepath.Join(b.dir, name)); err != nil {
+			return moved(err)
+		}
 	}
-	for _, name := range tables {
+	tables, err := manifestTables(filepath.Join(dir, manifestName))
+	if err != nil {
+		return errors.Join(errMoved, err) // it was being written to
+	}
+	for _, id := range tables {
+		if p[id] == nil {
+			return errMoved
+		}
+		name := table.IDToFilename(id)
 		err := linkOrCopy(filepath.Join(b.dir, name), filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -110,54 +145,91 @@ func (b *Badger) cut(dir string) error {
 	return nil
 }
 
-// readManifest returns the names of the tables in the copied MANIFEST, whose tail
-// may be half an entry of a change in progress; that is cut off.
-func readManifest(dir string) ([]string, error) {
-	f, err := os.OpenFile(filepath.Join(dir, manifestName), os.O_RDWR, 0)
+// moved takes a file that is gone for one that was flushed.
+func moved(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errMoved
+	}
+	return err
+}
+
+// cutLogs copies the memtables' logs, in the place of those of an earlier attempt.
+func (b *Badger) cutLogs(dir string) (logs []string, err error) {
+	old, err := os.ReadDir(dir)
 	if err != nil {
+		return nil, err
+	}
+	for _, e := range old {
+		if isLog(e.Name()) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if !isLog(e.Name()) {
+			continue
+		}
+		if err := copyLog(filepath.Join(b.dir, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+		logs = append(logs, e.Name())
+	}
+	return logs, nil
+}
+
+// manifestTables returns the tables that a MANIFEST names; none where there is no
+// such file. Half an entry at its end, of a change in progress, is left out.
+func manifestTables(path string) ([]uint64, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m, end, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir).WithLogger(nil))
+	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions("").WithLogger(nil))
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(end); err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(m.Tables))
+	ids := make([]uint64, 0, len(m.Tables))
 	for id := range m.Tables {
-		names = append(names, table.IDToFilename(id))
+		ids = append(ids, id)
 	}
-	return names, nil
+	return ids, nil
 }
 
 // Sync makes the cut durable: every file and the directory are fsynced.
 func (c *Cut) Sync() error {
-	// Extra links of an earlier attempt, to tables that the MANIFEST no longer
-	// names, are harmless but hold space.
-	tables, err := readManifest(c.dir)
+	const op = "kv.Cut.Sync"
+	// Links that an attempt made before it had to be repeated, to tables that the
+	// MANIFEST no longer names: they hold space.
+	tables, err := manifestTables(filepath.Join(c.dir, manifestName))
 	if err != nil {
-		return errs.E("kv.Cut.Sync", errs.Other, err)
+		return errs.E(op, errs.Other, err)
 	}
 	named := make(map[string]bool, len(tables))
-	for _, t := range tables {
-		named[t] = true
+	for _, id := range tables {
+		named[table.IDToFilename(id)] = true
 	}
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
-		return errs.E("kv.Cut.Sync", errs.Other, err)
+		return errs.E(op, errs.Other, err)
 	}
 	for _, e := range entries {
 		if isTable(e.Name()) && !named[e.Name()] {
 			if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil {
-				return errs.E("kv.Cut.Sync", errs.Other, err)
+				return errs.E(op, errs.Other, err)
 			}
 		}
 	}
 	l, err := writeFileList(c.dir, checkpointList, c.b.durable.has)
 	if err != nil {
-		return errs.E("kv.Cut.Sync", errs.Other, err)
+		return errs.E(op, errs.Other, err)
 	}
 	c.b.durable.set(l)
 	return nil
@@ -201,7 +273,3 @@ func SyncCheckpoint(dir string) error {
 	}
 	return nil
 }
-
-// Discard removes a cut that is not wanted after all. What can't be removed is
-// removed with other leftovers by whoever owns the directory.
-func (c *Cut) Discard() { _ = os.RemoveAll(c.dir) }

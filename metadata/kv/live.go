@@ -124,6 +124,7 @@ func (b *Badger) Close() error {
 	if b.failed != nil {
 		return nil // no clean stop: the next Open rebuilds
 	}
+	// The pins are not given back: Badger would empty the checkpoint's tables.
 	if _, err := writeFileList(b.dir, cleanList, b.durable.has); err != nil {
 		return errs.E(op, errs.Other, errors.Join(err, removeIfThere(filepath.Join(b.dir, cleanList))))
 	}
