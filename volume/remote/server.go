@@ -113,7 +113,7 @@ func (s *Server) begin(ctx context.Context, p *peer, node string, opens []api.He
 		}
 		return beginAns{}, err
 	}
-	s.log.Info("mount connected", slog.String("mount", node), slog.Uint64("session", uint64(vol.ID())), slog.String("peer", p.conn.RemoteAddr()))
+	s.log.Debug("mount connected", slog.String("mount", node), slog.Uint64("session", uint64(vol.ID())), slog.String("peer", p.conn.RemoteAddr()))
 	return beginAns{ID: vol.ID(), Token: vol.Token()}, nil
 }
 
@@ -126,7 +126,7 @@ func (s *Server) resume(ctx context.Context, p *peer, r resumeReq, held api.Held
 	if err := p.adopt(ses); err != nil {
 		return err
 	}
-	s.log.Info("mount is back", slog.Uint64("session", uint64(r.ID)), slog.String("peer", p.conn.RemoteAddr()))
+	s.log.Debug("mount is back", slog.Uint64("session", uint64(r.ID)), slog.String("peer", p.conn.RemoteAddr()))
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (s *Server) admit(ses *session) {
 		defer s.wg.Done()
 		select {
 		case <-ses.vol.Done():
-			s.log.Info("session ended", slog.Uint64("session", uint64(ses.vol.ID())))
+			s.log.Debug("session ended", slog.Uint64("session", uint64(ses.vol.ID())))
 		case <-s.ctx.Done():
 		}
 		s.mu.Lock()
