@@ -226,7 +226,7 @@ func (w *writer) write(op string, buf []byte, off int64) error {
 	defer w.d.buffers.put(buf)
 	d := w.d
 	if _, err := d.space(len(buf)); err != nil {
-		return d.fail(op, err)
+		return w.missing(op, err)
 	}
 	if w.f == nil {
 		tmp := fmt.Sprintf("%s/%s/%s.%d", d.opt.Path, tmpDir, w.h.Blob, d.tmpSeq.Add(1))
