@@ -155,6 +155,19 @@ func (v *Volume) waitFree(ctx context.Context, stamp uint64, b twofold.BlobID) b
 	return false
 }
 
+// Wanted reports whether anything refers to a blob, or may still come to: for repair,
+// which does not rebuild garbage.
+func (v *Volume) Wanted(ctx context.Context, id twofold.BlobID) (wanted bool, err error) {
+	if v.isWriting(id) {
+		return true, nil
+	}
+	err = v.Meta.View(ctx, func(w metadata.View) error {
+		wanted, err = w.Claimed(id)
+		return err
+	})
+	return wanted, err
+}
+
 // CollectOrphans walks all drives and deletes blobs that nothing refers to and that
 // nobody is writing: what killed processes left, and shards that came back with a
 // drive after their blob was deleted. It returns how many it deleted.

@@ -155,6 +155,11 @@ func (inv *inventory) assign(layout placement.Layout) (at map[[3]int]*place, mov
 	return at, moved
 }
 
+// setOf is the set of a position.
+func setOf(pos [3]int) twofold.SetID {
+	return twofold.SetID{Pool: uint16(pos[0]), Set: uint16(pos[1])}
+}
+
 func position(d placement.Drive) [3]int {
 	return [3]int{int(d.Set.Pool), int(d.Set.Set), d.Index}
 }

@@ -10,15 +10,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"twofold"
 	"twofold/engine"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
+	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/procid"
 	"twofold/internal/vfs"
+	"twofold/metadata/replica"
 	"twofold/volume"
 )
 
@@ -39,32 +42,42 @@ type Node struct {
 	fs      vfs.FS
 	cluster twofold.ClusterID
 	slots   map[twofold.SetID][]*drive.Slot
-	drives  []*drive.Local
+	at      map[[3]int]*place // what is at each position
 	engine  *engine.Engine
+	group   *replica.Group
 	volume  *volume.Volume
+	healer  *repair.Healer
+	monitor *drive.Monitor
+	orphans chan struct{} // asks for a walk for garbage
+	running
+
+	mu     sync.Mutex
+	drives []*drive.Local // guarded by mu once the monitor runs
 }
 
 // Volume is the store as the views see it.
 func (n *Node) Volume() *volume.Volume { return n.volume }
 
-// begin looks at the drives, says what will be, and formats what is new.
-func (n *Node) begin(ctx context.Context) error {
+// begin looks at the drives, says what will be, formats what is new, and opens them.
+// fresh tells that the store is new.
+func (n *Node) begin(ctx context.Context) (fresh bool, err error) {
 	inv, err := inspect(n.opts.Layout, n.fs)
 	if err != nil {
-		return err
+		return false, err
 	}
+	fresh = inv.isNew()
 	for _, w := range n.opts.Layout.Warnings {
 		n.log.Warn(w)
 	}
-	if inv.isNew() {
+	if fresh {
 		err = n.beginNew(inv)
 	} else {
 		err = n.beginExisting(inv)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return n.openDrives(ctx, inv)
+	return fresh, n.openDrives(ctx, inv, fresh)
 }
 
 // beginNew announces a new store and checks that every directory can be had.
@@ -165,16 +178,15 @@ func paths(places []*place) []string {
 }
 
 // openDrives formats fresh directories and opens every drive in its slot.
-func (n *Node) openDrives(ctx context.Context, inv *inventory) error {
-	newStore := len(n.drives) == 0 && allFresh(inv)
-	at, _ := inv.assign(n.opts.Layout)
+func (n *Node) openDrives(ctx context.Context, inv *inventory, fresh bool) error {
+	n.at, _ = inv.assign(n.opts.Layout)
 	n.slots = map[twofold.SetID][]*drive.Slot{}
 	for i, pool := range n.opts.Layout.Pools {
-		poolIsNew := newStore || poolFresh(inv, i)
+		poolIsNew := fresh || poolFresh(inv, i)
 		for s := range pool.Sets() {
 			set := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
 			for idx := range pool.SetSize {
-				p := at[[3]int{i, s, idx}]
+				p := n.at[[3]int{i, s, idx}]
 				slot := drive.NewSlot(set, idx, nil)
 				n.slots[set] = append(n.slots[set], slot)
 				if p == nil || p.absent != nil {
@@ -190,15 +202,6 @@ func (n *Node) openDrives(ctx context.Context, inv *inventory) error {
 		}
 	}
 	return nil
-}
-
-func allFresh(inv *inventory) bool {
-	for _, p := range inv.places {
-		if p.format != nil {
-			return false
-		}
-	}
-	return true
 }
 
 func poolFresh(inv *inventory, pool int) bool {

@@ -48,7 +48,7 @@ Every command explains itself: twofold COMMAND --help`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\nSee: %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(serverCommand(), mountCommand(), versionCommand())
+	root.AddCommand(serverCommand(), mountCommand(), benchCommand(), versionCommand())
 	return root
 }
 

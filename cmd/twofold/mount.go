@@ -89,9 +89,8 @@ func (m *mountFlags) args() []string {
 
 // mountCommandFlags are the command line of `twofold mount`.
 type mountCommandFlags struct {
-	endpoint   string
-	readOnly   bool
-	foreground bool
+	endpoint string
+	readOnly bool
 	mountFlags
 	logFlags
 }
@@ -121,8 +120,6 @@ Mounting as another user than root needs fusermount3 (apt install fuse3).`,
 	}
 	c.Flags().StringVar(&f.endpoint, "endpoint", "http://127.0.0.1:9000", "`URL` of the server")
 	c.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse changes through this mount")
-	c.Flags().BoolVar(&f.foreground, "foreground", false, "")
-	c.Flags().MarkHidden("foreground")
 	f.mountFlags.add(c.Flags())
 	f.logFlags.add(c.Flags())
 	return c

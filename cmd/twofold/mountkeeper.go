@@ -74,7 +74,7 @@ func (k *mountKeeper) runOnce(address string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, append([]string{"mount", "--endpoint", address, "--foreground", k.dir}, k.args...)...)
+	cmd := exec.Command(self, append([]string{"mount", "--endpoint", address, k.dir}, k.args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd.Run()

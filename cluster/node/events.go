@@ -1,0 +1,189 @@
+package node
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"twofold/engine/drive"
+	"twofold/engine/placement"
+	"twofold/internal/errs"
+	"twofold/metadata/replica"
+)
+
+// watchDrives looks after every slot of the layout, also those without a drive.
+func (n *Node) watchDrives() {
+	n.monitor = drive.NewMonitor(drive.MonitorOptions{Logger: n.log, Handle: n.handle})
+	open := map[*drive.Slot]*drive.Local{}
+	for _, d := range n.drives {
+		f := d.Format()
+		open[n.slots[f.SetID()][f.Index]] = d
+	}
+	paths := n.slotPaths()
+	for set, slots := range n.slots {
+		for i, s := range slots {
+			w := drive.Watched{Slot: s, Drive: open[s]}
+			if w.Drive == nil {
+				path, ok := paths[s]
+				if !ok {
+					continue
+				}
+				w.Options = drive.Options{FS: n.fs, Path: path, Logger: n.log}
+				w.Format = n.format(set, i)
+				w.Format.Drive = s.Drive().ID()
+			}
+			n.monitor.Watch(w)
+		}
+	}
+}
+
+// slotPaths is where the drives that are missing would be.
+func (n *Node) slotPaths() map[*drive.Slot]string {
+	out := map[*drive.Slot]string{}
+	for pos, p := range n.at {
+		abs, err := filepath.Abs(p.path)
+		if err != nil {
+			continue
+		}
+		set := setOf(pos)
+		out[n.slots[set][pos[2]]] = abs
+	}
+	return out
+}
+
+// handle is told what happens to drives. The engine sees it by the slots; what is
+// left is the metadata replica, and making a new drive of an empty directory.
+func (n *Node) handle(e drive.Event) {
+	ctx, cancel := context.WithTimeout(n.ctx, time.Minute)
+	defer cancel()
+	switch e.Kind {
+	case drive.Lost:
+		if e.Drive != nil {
+			n.group.DriveLost(e.Drive.ID())
+			n.addReplica(ctx)
+		}
+	case drive.Back:
+		n.remember(e.Drive)
+		if hasReplica(e.Drive) {
+			if err := n.group.DriveBack(ctx, replicaDir(e.Drive)); err != nil {
+				n.log.Warn("the metadata replica of a drive that came back does not take part", "drive", e.Drive, "err", err)
+			}
+		}
+		n.addReplica(ctx)
+		n.kickOrphans()
+	case drive.Replaced:
+		if err := n.mayReformat(e.Slot); err != nil {
+			n.log.Warn("an empty directory is not made a new drive", "drive", e.Slot.Drive(), "err", err)
+			return
+		}
+		d, err := e.Reformat(ctx)
+		if err != nil {
+			n.log.Error("an empty directory could not be made a new drive", "drive", e.Slot.Drive(), "err", err)
+			return
+		}
+		n.remember(d)
+		n.addReplica(ctx)
+	}
+}
+
+func replicaDir(d *drive.Local) replica.Dir { return replica.Dir{Drive: d.ID(), Path: d.Path()} }
+
+// mayReformat refuses while too few drives of the set are there to refill it: then
+// the empty directory may be a disk that is not mounted.
+func (n *Node) mayReformat(s *drive.Slot) error {
+	set, _ := s.Position()
+	slots := n.slots[set]
+	up := 0
+	for _, o := range slots {
+		if o != s && o.Drive().State() != drive.Offline {
+			up++
+		}
+	}
+	if need := len(slots) - min(n.opts.Layout.Standard, len(slots)/2); up < need {
+		return errs.Newf("node.mayReformat", errs.ReadQuorum, "%d of the %d other drives of set %s are there, and %d are needed to refill it", up, len(slots)-1, set, need)
+	}
+	return nil
+}
+
+// remember keeps a drive to be closed, and forgets one it stands for.
+func (n *Node) remember(d *drive.Local) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, o := range n.drives {
+		if o == d {
+			return
+		}
+		if o.ID() == d.ID() {
+			n.drives[i] = d
+			return
+		}
+	}
+	n.drives = append(n.drives, d)
+}
+
+// addReplica gives drives without a metadata replica one, until there are as many as
+// the layout wants.
+func (n *Node) addReplica(ctx context.Context) {
+	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
+	members := map[string]bool{}
+	for _, m := range n.group.Status().Replicas {
+		members[m.Drive.String()] = true
+	}
+	n.mu.Lock()
+	var open []placement.Drive
+	var drives []*drive.Local
+	var keep []int
+	for _, d := range n.drives {
+		f := d.Format()
+		if n.slots[f.SetID()][f.Index].Drive().ID() != d.ID() || d.State() == drive.Offline {
+			continue
+		}
+		if members[d.ID().String()] {
+			keep = append(keep, len(drives))
+		}
+		open = append(open, placement.Drive{Path: d.Path(), Set: f.SetID(), Index: f.Index})
+		drives = append(drives, d)
+	}
+	n.mu.Unlock()
+	for _, i := range placement.Replicas(open, keep, want-len(keep), nil) {
+		d := drives[i]
+		if err := n.group.AddReplica(ctx, replicaDir(d)); err != nil {
+			n.log.Warn("no metadata replica on this drive for now", "drive", d, "err", err)
+		}
+	}
+}
+
+// orphanEvery is how often all drives are walked for garbage.
+const orphanEvery = 24 * time.Hour
+
+func (n *Node) kickOrphans() {
+	select {
+	case n.orphans <- struct{}{}:
+	default:
+	}
+}
+
+// collectOrphans deletes what nothing refers to: after the start, after a drive came
+// back, and daily.
+func (n *Node) collectOrphans() {
+	tick := time.NewTicker(orphanEvery)
+	defer tick.Stop()
+	for {
+		deleted, err := n.volume.CollectOrphans(n.ctx)
+		if n.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			n.log.Warn("the walk for garbage was not finished", "err", err)
+		}
+		if deleted > 0 {
+			n.log.Info("garbage collected: blobs that nothing refers to", "blobs", deleted)
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.orphans:
+		case <-tick.C:
+		}
+	}
+}

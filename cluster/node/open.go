@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"twofold/engine/drive"
+	"twofold/engine/placement"
+	"twofold/engine/repair"
+	"twofold/internal/errs"
+	"twofold/internal/vfs"
+	"twofold/metadata"
+	"twofold/metadata/fsm"
+	"twofold/metadata/kv"
+	"twofold/metadata/replica"
+	"twofold/volume"
+)
+
+// Open opens the store of the layout: it checks what is on the drives, formats what
+// is new, and returns when both views can be served. errs.Invalid says what to
+// change on the command line; errs.Unavailable that too few drives are there.
+func Open(ctx context.Context, o Options) (*Node, error) {
+	n := &Node{opts: o, log: o.Logger, fs: vfs.OS(), orphans: make(chan struct{}, 1)}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.open(ctx); err != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		n.Close(closing)
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	fresh, err := n.begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := n.openEngine(); err != nil {
+		return err
+	}
+	if err := n.openMetadata(ctx, fresh); err != nil {
+		return err
+	}
+	n.volume, err = volume.Open(ctx, volume.Options{
+		Meta: n.group, Blobs: n.engine, Node: self(), Logger: n.log,
+		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots},
+		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL,
+	})
+	if err != nil {
+		return err
+	}
+	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.wg.Go(func() { n.healer.Run(n.ctx) })
+	n.wg.Go(n.collectOrphans)
+	n.watchDrives()
+	return nil
+}
+
+// openMetadata opens the replicas: those that are there, and as many more as the
+// layout wants and the drives allow.
+func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
+	var dirs []replica.Dir
+	for _, i := range n.replicaDrives() {
+		d := n.drives[i]
+		dirs = append(dirs, replica.Dir{Drive: d.ID(), Path: d.Path()})
+	}
+	if len(dirs) == 0 {
+		return errs.Newf("node.openMetadata", errs.Unavailable, "none of the drives can be used")
+	}
+	g, err := replica.Open(ctx, replica.Options{
+		Dirs: dirs, Bootstrap: fresh, Logger: n.log,
+		NewMachine: func(s kv.Store) (replica.StateMachine, error) {
+			m, err := fsm.New(s, fsm.Options{})
+			if err != nil {
+				return nil, err
+			}
+			return machine{m}, nil
+		},
+	})
+	n.group = g
+	return err
+}
+
+// replicaDrives chooses the drives with a metadata replica, as positions in n.drives.
+func (n *Node) replicaDrives() []int {
+	var open []placement.Drive
+	var keep []int
+	for i, d := range n.drives {
+		f := d.Format()
+		open = append(open, placement.Drive{Path: d.Path(), Set: f.SetID(), Index: f.Index})
+		if hasReplica(d) {
+			keep = append(keep, i)
+		}
+	}
+	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
+	return append(keep, placement.Replicas(open, keep, want-len(keep), nil)...)
+}
+
+// hasReplica reports whether a drive has had a metadata replica.
+func hasReplica(d *drive.Local) bool {
+	_, err := os.Stat(filepath.Join(d.Path(), drive.MetaDir, "g0"))
+	return err == nil
+}
+
+// machine is fsm.Machine as replicas want it.
+type machine struct{ m *fsm.Machine }
+
+var _ replica.StateMachine = machine{}
+
+// ApplyBatch implements replica.StateMachine.
+func (m machine) ApplyBatch(in []replica.Entry) ([]metadata.Result, error) {
+	out := make([]fsm.Entry, len(in))
+	for i, e := range in {
+		out[i] = fsm.Entry(e)
+	}
+	return m.m.ApplyBatch(out)
+}
+
+// View implements replica.StateMachine.
+func (m machine) View(fn func(metadata.View) error) error { return m.m.View(fn) }
+
+// Applied implements replica.StateMachine.
+func (m machine) Applied() uint64 { return m.m.Applied() }
+
+// Close stops everything, in the opposite order. Requests must have ended.
+func (n *Node) Close(ctx context.Context) error {
+	n.cancel()
+	if n.monitor != nil {
+		n.monitor.Stop()
+	}
+	n.wg.Wait()
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	if n.volume != nil {
+		keep(n.volume.Close(ctx))
+	}
+	if n.group != nil {
+		keep(n.group.Close(ctx))
+	}
+	if n.engine != nil {
+		keep(n.engine.Close())
+	}
+	for _, d := range n.drives {
+		d.Close()
+	}
+	return first
+}
+
+// running is what Close ends. Part of Node.
+type running struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
