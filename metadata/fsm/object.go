@@ -176,11 +176,11 @@ func (a *applier) deleteObject(c *metadata.DeleteObject) (*metadata.Result, erro
 	if err != nil {
 		return nil, err
 	}
-	if t.old == nil {
-		return &metadata.Result{}, allows(metadata.Conditions{IfMatch: c.Cond.IfMatch}, nil)
-	}
 	if err := allows(c.Cond, t.old); err != nil {
 		return nil, err
+	}
+	if t.old == nil {
+		return &metadata.Result{}, nil
 	}
 	if t.base == "" {
 		return a.deleteDir(t.dir)
