@@ -40,6 +40,8 @@ type Conn struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the reading side is through
 	served sync.WaitGroup
+	jobs   chan job     // to a goroutine that waits for one
+	idle   atomic.Int32 // how many do
 
 	slots  slots         // what the peer lets us have in service
 	lastID atomic.Uint64 // of our requests
@@ -62,6 +64,7 @@ func newConn(nc net.Conn, cfg Config, a agreed, codec *Codec) *Conn {
 		peer:    a.peer,
 		version: a.version,
 		done:    make(chan struct{}),
+		jobs:    make(chan job),
 		slots:   newSlots(a.peer.limits),
 		waiting: make(map[uint64]*pending),
 		active:  make(map[uint64]*incoming),

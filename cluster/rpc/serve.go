@@ -69,12 +69,45 @@ func (c *Conn) readRequest(f head, h Handler) error {
 		buf.Free()
 		return err
 	}
-	c.served.Add(1)
-	go func() {
-		defer c.served.Done()
-		c.serve(ctx, f.id, in, h, r, buf)
-	}()
+	j := job{ctx: ctx, id: f.id, in: in, r: r, buf: buf}
+	select {
+	case c.jobs <- j:
+	default:
+		c.served.Add(1)
+		go c.work(h, j)
+	}
 	return nil
+}
+
+// job is a request with all that its answer needs.
+type job struct {
+	ctx context.Context
+	id  uint64
+	in  *incoming
+	r   *Request
+	buf *Buffer // of r.Payload; may be nil
+}
+
+// maxIdle is how many goroutines without a job are kept for the next one: their
+// stacks have grown already, which is a tenth of a small call's time.
+const maxIdle = 8
+
+// work serves j, and then others that come.
+func (c *Conn) work(h Handler, j job) {
+	defer c.served.Done()
+	for {
+		c.serve(j, h)
+		if c.idle.Add(1) > maxIdle {
+			c.idle.Add(-1)
+			return
+		}
+		select {
+		case j = <-c.jobs:
+			c.idle.Add(-1)
+		case <-c.ctx.Done():
+			return
+		}
+	}
 }
 
 // admit counts a request in; an error is a peer that exceeds what it was told.
@@ -121,10 +154,10 @@ func (c *Conn) cancelRequest(id uint64) {
 	}
 }
 
-func (c *Conn) serve(ctx context.Context, id uint64, in *incoming, h Handler, r *Request, buf *Buffer) {
-	a, err := c.run(ctx, h, r)
-	in.cancel(nil)
-	buf.Free()
+func (c *Conn) serve(j job, h Handler) {
+	a, err := c.run(j.ctx, h, j.r)
+	j.in.cancel(nil)
+	j.buf.Free()
 	var header []byte
 	if err == nil {
 		header, err = c.codec.Encode(a.Header)
@@ -132,14 +165,14 @@ func (c *Conn) serve(ctx context.Context, id uint64, in *incoming, h Handler, r 
 			err = errs.Newf("rpc.serve", errs.TooLarge, "an answer of %d + %d bytes", len(header), len(a.Payload))
 		}
 	}
-	f := head{typ: frameAnswer, id: id, header: len(header), payload: len(a.Payload)}
+	f := head{typ: frameAnswer, id: j.id, header: len(header), payload: len(a.Payload)}
 	payload := a.Payload
 	if err != nil {
 		header, _ = c.codec.Encode(encodeError(err)) // two strings and a number
-		f = head{typ: frameError, id: id, header: len(header)}
+		f = head{typ: frameError, id: j.id, header: len(header)}
 		payload = nil
 	}
-	c.leave(id, in)
+	c.leave(j.id, j.in)
 	var b [headLen]byte
 	f.put(&b)
 	c.w.send(nil, &b, header, payload)
