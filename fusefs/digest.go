@@ -15,11 +15,16 @@ type digest struct {
 	h     hash.Hash
 	until int64 // bytes from the start that h has seen
 	known bool  // h is the MD5 of the file's first until bytes
+
+	version uint64 // of the content that this is the digest of
 }
 
-// reset forgets everything; an empty file's digest is known.
-func (d *digest) reset(size int64) {
-	*d = digest{known: size == 0}
+// adopt goes on from what the volume has: from where the digest was if that is the
+// same version, else from nothing. An empty file's digest is known.
+func (d *digest) adopt(a api.Attr) {
+	if d.version != a.Version || d.until != a.Size {
+		*d = digest{known: a.Size == 0, version: a.Version}
+	}
 }
 
 // add takes a flush's runs, after which the file has size bytes, and returns the

@@ -62,6 +62,7 @@ func (n *node) runFlush() {
 			continue // lost meanwhile, and reported
 		}
 		if err == nil {
+			sum.version = a.Version
 			n.sum = sum
 			n.committed(&l, a)
 		} else {

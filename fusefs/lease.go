@@ -27,7 +27,10 @@ const (
 
 // ask is one AcquireWrite that any number of requests wait for. It goes on when
 // they are interrupted: a grant must not get lost.
-type ask struct{ err error }
+type ask struct {
+	err     error
+	waiters int // requests that have not got to use the grant
+}
 
 // arrival is how long a recall waits for a grant that it has overtaken.
 const arrival = 50 * time.Millisecond
@@ -40,9 +43,12 @@ const maxPasses = 8
 // for. n.mu is held, and on return without an error the lease is held or draining
 // and no truncate runs.
 func (n *node) admit(ctx context.Context) error {
-	n.waiting++
-	defer func() { n.waiting-- }()
 	var mine *ask
+	n.waiting++
+	defer func() {
+		n.waiting--
+		n.leave(mine)
+	}()
 	for {
 		if mine != nil && mine.err != nil {
 			return mine.err
@@ -57,10 +63,24 @@ func (n *node) admit(ctx context.Context) error {
 				go n.acquire(n.asking)
 			}
 		}
-		mine = n.asking
+		if n.asking != nil && mine != n.asking {
+			n.leave(mine)
+			mine = n.asking
+			mine.waiters++
+		}
 		if err := n.wait(ctx); err != nil {
 			return err
 		}
+	}
+}
+
+// leave tells that a request does not wait for a any more; n.mu is held.
+func (n *node) leave(a *ask) {
+	if a == nil {
+		return
+	}
+	if a.waiters--; a.waiters == 0 {
+		n.broadcast()
 	}
 }
 
@@ -80,7 +100,7 @@ func (n *node) acquire(a *ask) {
 			a.err = err
 			n.lease = leaseNone
 		} else {
-			n.granted(l)
+			n.granted(a, l)
 		}
 		n.broadcast()
 		n.mu.Unlock()
@@ -92,12 +112,12 @@ func (n *node) acquire(a *ask) {
 }
 
 // granted takes the lease; n.mu is held.
-func (n *node) granted(l api.Lease) {
-	n.lease, n.token = leaseHeld, l.Token
+func (n *node) granted(a *ask, l api.Lease) {
+	n.lease, n.token, n.grant = leaseHeld, l.Token, a
 	n.rev++
 	n.base = l.Attr
 	n.reset()
-	n.sum.reset(n.size)
+	n.sum.adopt(n.base)
 	n.see(l.Attr.Version)
 	if n.waiting == 0 && n.writers == 0 {
 		n.startGiveBack() // those who asked have gone
@@ -123,6 +143,11 @@ func (n *node) giveBack(token uint64) {
 	defer n.fs.unref(n)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for n.token == token && n.grant.waiters > 0 {
+		if n.wait(n.fs.ctx) != nil { // each grant serves those who asked, whoever wants it next
+			return
+		}
+	}
 	late := n.drain(token)
 	if n.token != token {
 		return // lost meanwhile
@@ -177,7 +202,7 @@ func (n *node) drain(token uint64) (late bool) {
 
 // unlease forgets the lease, nothing being dirty any more; n.mu is held.
 func (n *node) unlease() {
-	n.lease, n.token = leaseNone, 0
+	n.lease, n.token, n.grant = leaseNone, 0, nil
 	n.base, n.failing = api.Attr{}, nil
 	n.stream = false
 	n.rev++
@@ -281,7 +306,7 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 	}
 	if err == nil {
 		n.base = a
-		n.sum.reset(a.Size)
+		n.sum.adopt(a)
 		n.kver = max(n.kver, a.Version)
 	} else if errs.Is(err, errs.Fenced) {
 		n.lose(err)

@@ -29,6 +29,7 @@ type node struct {
 	lease    leaseState
 	token    uint64 // of the lease; 0 where there is none
 	asking   *ask   // while leaseAsking
+	grant    *ask   // what the lease was got for, while token != 0
 	revoked  uint64 // leases up to this token were recalled before they arrived
 	waiting  int    // requests that wait for, or were just given, the lease
 	refilled bool   // pages were filled during the current pass of a recall
