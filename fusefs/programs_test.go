@@ -171,3 +171,8 @@ func serveProgram(args []string) error {
 	s.Wait()
 	return nil
 }
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(strings.TrimSpace(s))
+	return n
+}

@@ -1,0 +1,198 @@
+package fusefs
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"twofold"
+	"twofold/internal/errs"
+)
+
+// failWrites makes flushes fail with what kind has.
+func (m *testMount) failWrites(kind *atomic.Int32) {
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if k := kind.Load(); op == "Write" && k >= 0 {
+			return errs.E("test", errs.Kind(k), nil)
+		}
+		return nil
+	})
+}
+
+// TestFlushErrorsAreTold: each handle that was open hears of lost bytes once, at
+// fsync or close.
+func TestFlushErrorsAreTold(t *testing.T) {
+	for _, c := range []struct {
+		kind errs.Kind
+		want syscall.Errno
+	}{
+		{errs.NoSpace, syscall.ENOSPC},
+		{errs.Quota, syscall.EDQUOT},
+		{errs.WriteQuorum, syscall.EIO},
+		{errs.Corrupt, syscall.EIO},
+		{errs.Other, syscall.EIO},
+		{errs.Fenced, syscall.EIO},
+	} {
+		t.Run(c.kind.String(), func(t *testing.T) {
+			v := newFakeVolume()
+			m := mountFake(t, v, nil)
+			must(t, os.WriteFile(m.path("f"), []byte("committed"), 0644))
+			var kind atomic.Int32
+			kind.Store(int32(c.kind))
+			m.failWrites(&kind)
+			f, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+			must(t, err)
+			g, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+			must(t, err)
+			_, err = f.WriteString("LOST bytes")
+			must(t, err)
+			wantFile(t, m.path("f"), "LOST bytes")
+			wantErrno(t, f.Sync(), c.want)
+			must(t, f.Sync())
+			wantErrno(t, g.Close(), c.want) // close of another handle
+			wantFile(t, m.path("f"), "committed")
+			_, err = f.WriteAt([]byte("lost"), 0)
+			must(t, err)
+			wantErrno(t, f.Close(), c.want)
+			kind.Store(-1)
+			f, err = os.OpenFile(m.path("f"), os.O_RDWR, 0) // opened later: no error
+			must(t, err)
+			_, err = f.WriteAt([]byte("COM"), 0)
+			must(t, err)
+			must(t, f.Close())
+			wantFile(t, m.path("f"), "COMmitted")
+		})
+	}
+}
+
+// TestNoSpaceIsTriedAgain: as long as nobody asks for the outcome, bytes are not
+// given up, new writes fail, and when there is space again all is well.
+func TestNoSpaceIsTriedAgain(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, func(o *Options) { o.FlushAge = 20 * time.Millisecond })
+	var kind atomic.Int32
+	kind.Store(int32(errs.NoSpace))
+	m.failWrites(&kind)
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	_, err = f.WriteString("kept")
+	must(t, err)
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := f.WriteAt([]byte("k"), 0)
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		must(t, err)
+		if time.Now().After(end) {
+			t.Fatal("writes go on without space")
+		}
+	}
+	kind.Store(-1)
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := f.WriteAt([]byte("K"), 0); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("writes fail though there is space again")
+		}
+	}
+	must(t, f.Sync())
+	must(t, f.Close())
+	wantFile(t, m.path("f"), "Kept")
+}
+
+// TestUnavailableIsWaitedFor: while the store restarts, everything waits.
+func TestUnavailableIsWaitedFor(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	_, err = f.WriteString("x")
+	must(t, err)
+	var left atomic.Int32
+	for _, kind := range []errs.Kind{errs.Unavailable, errs.UnknownOutcome} {
+		left.Store(3)
+		m.setHook(func(op string, _ twofold.Ino) error {
+			if (op == "Write" || kind == errs.Unavailable) && left.Add(-1) >= 0 {
+				return errs.E("test", kind, nil)
+			}
+			return nil
+		})
+		_, err = f.WriteString("y")
+		must(t, err)
+		must(t, f.Sync())
+		wantFile(t, m.path("f"), map[errs.Kind]string{errs.Unavailable: "xy", errs.UnknownOutcome: "xyy"}[kind])
+	}
+	must(t, f.Close())
+}
+
+func TestLeaseIsRefused(t *testing.T) {
+	m := mountFake(t, newFakeVolume(), nil)
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0644))
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "AcquireWrite" {
+			return errs.E("test", errs.ReadOnly, nil)
+		}
+		return nil
+	})
+	f, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	b := make([]byte, 7)
+	if _, err := f.ReadAt(b, 0); err != nil || string(b) != "content" {
+		t.Fatalf("read %q, %v", b, err)
+	}
+	_, err = f.WriteString("x")
+	wantErrno(t, err, syscall.EROFS)
+	must(t, f.Close())
+}
+
+// TestErrnos: no kind of error may come out as success or as something undefined.
+func TestErrnos(t *testing.T) {
+	if errno(nil) != 0 {
+		t.Fatal("no error is an error")
+	}
+	for k := errs.Kind(0); k < 60; k++ {
+		st := errno(errs.E("test", k, nil))
+		if st <= 0 {
+			t.Errorf("%v is %v", k, st)
+		}
+	}
+	for k, want := range map[errs.Kind]syscall.Errno{
+		errs.NotFound: syscall.ENOENT, errs.Stale: syscall.ESTALE, errs.CrossBucket: syscall.EXDEV,
+		errs.Canceled: syscall.EINTR, errs.Fenced: syscall.EIO, errs.Unavailable: syscall.EIO,
+	} {
+		if st := errno(errs.E("test", k, nil)); st != fuse.Status(want) {
+			t.Errorf("%v is %v, want %v", k, st, want)
+		}
+	}
+}
+
+// TestInterrupt: a write that waits for a lease ends when its process is signalled.
+func TestInterrupt(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	must(t, os.WriteFile(m.path("f"), nil, 0644))
+	hang := make(chan struct{})
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "AcquireWrite" {
+			<-hang
+		}
+		return nil
+	})
+	defer close(hang)
+	k := startTalk(t, "signal", m.path("f"))
+	tid, err := k.out.ReadString('\n')
+	must(t, err)
+	time.Sleep(50 * time.Millisecond)
+	must(t, syscall.Tgkill(k.cmd.Process.Pid, atoi(tid), syscall.SIGUSR1))
+	got, err := k.out.ReadString('\n')
+	must(t, err)
+	if got != syscall.EINTR.Error()+"\n" {
+		t.Fatalf("the write ended with %q", got)
+	}
+}
