@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
@@ -102,18 +103,6 @@ func body(op Op) any {
 	return nil
 }
 
-// wireCommand is a Command whose body is still encoded.
-type wireCommand struct {
-	_       struct{} `cbor:",toarray"`
-	Op      Op
-	Session twofold.SessionID
-	Seq     uint64
-	Acked   uint64
-	Writer  twofold.SessionID
-	Now     twofold.Time
-	Body    cbor.RawMessage
-}
-
 // Encode encodes a command: one version byte, then a CBOR array of its fields.
 // Body is the struct of its Op or a pointer to one (nil: the empty body).
 // errs.Invalid where it is not, errs.TooLarge over MaxCommandLen.
@@ -161,16 +150,20 @@ func Decode(b []byte) (*Command, error) {
 	case b[0] != CommandVersion:
 		return nil, errs.Newf(op, errs.Unsupported, "command of version %d, this program knows %d", b[0], CommandVersion)
 	}
-	var w wireCommand
-	if err := strict.Unmarshal(b[1:], &w); err != nil {
-		return nil, errs.E(op, errs.Corrupt, err)
+	r := cborReader{b: b[1:]}
+	if r.want(majorArray) != 7 {
+		r.fail(errForm)
 	}
-	c := &Command{Op: w.Op, Session: w.Session, Seq: w.Seq, Acked: w.Acked, Writer: w.Writer, Now: w.Now}
-	if c.Body = body(w.Op); c.Body == nil {
-		return nil, errs.Newf(op, errs.Unsupported, "unknown operation %d: written by a newer version?", w.Op)
+	c := &Command{Op: Op(r.uint(math.MaxUint16)), Session: twofold.SessionID(r.uint(math.MaxUint64)), Seq: r.uint(math.MaxUint64),
+		Acked: r.uint(math.MaxUint64), Writer: twofold.SessionID(r.uint(math.MaxUint64)), Now: twofold.Time(r.int())}
+	if r.err != nil {
+		return nil, errs.E(op, errs.Corrupt, r.err)
 	}
-	if err := strict.Unmarshal(w.Body, c.Body); err != nil {
-		return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", w.Op, err))
+	if c.Body = body(c.Op); c.Body == nil {
+		return nil, errs.Newf(op, errs.Unsupported, "unknown operation %d: written by a newer version?", c.Op)
+	}
+	if err := strict.Unmarshal(r.b, c.Body); err != nil {
+		return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", c.Op, err))
 	}
 	return c, nil
 }

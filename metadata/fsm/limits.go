@@ -23,7 +23,7 @@ const (
 	maxXattrValue  = 64 << 10  // XATTR_SIZE_MAX
 	maxXattrs      = 256 << 10 // bytes of an inode's headers and attributes
 	maxConfig      = 512 << 10
-	maxDepth       = 100_000 // directories above an inode
+	maxDepth       = 20_000 // directories above one that is moved
 	permMask       = 0o7777
 	setUID         = 0o4000
 	setGID         = 0o2000

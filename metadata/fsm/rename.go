@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"fmt"
-
 	"twofold"
 	"twofold/internal/errs"
 	"twofold/metadata"
@@ -160,5 +158,5 @@ func (a *applier) notBelow(dest, moving *metadata.Inode) error {
 		}
 		ino = i.Parent
 	}
-	return fmt.Errorf("directory %d is more than %d levels deep", dest.Ino, maxDepth)
+	return refusef(errs.NameTooLong, "directory %d is more than %d levels deep", dest.Ino, maxDepth)
 }

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strings"
 
 	"twofold"
@@ -153,7 +152,7 @@ func (v *view) KeyOf(ino twofold.Ino) (twofold.Key, error) {
 		comps = append(comps, i.Name)
 		ino = i.Parent
 	}
-	return "", fmt.Errorf("inode %d is more than %d levels deep", ino, maxDepth)
+	return "", errs.Newf("fsm.KeyOf", errs.NameTooLong, "more than %d levels deep", maxDepth)
 }
 
 func joinKey(comps []string) twofold.Key {
