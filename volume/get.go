@@ -45,7 +45,11 @@ func (v *Volume) observeObject(ctx context.Context, b twofold.BucketName, k twof
 		if err != nil {
 			return nil, err
 		}
-		n, err := w.Resolve(bucket.ID, k)
+		full, err := realKey(w, bucket.ID, k)
+		if err != nil {
+			return nil, err
+		}
+		n, err := w.Resolve(bucket.ID, full)
 		if err != nil {
 			return nil, err
 		}

@@ -8,17 +8,25 @@ import (
 	"twofold/internal/errs"
 	"twofold/metadata"
 	"twofold/volume/api"
+	"twofold/volume/keypath"
 )
 
 // DeleteObject implements api.ObjectOps.
 func (v *Volume) DeleteObject(ctx context.Context, bn twofold.BucketName, k twofold.Key, cond metadata.Conditions) error {
 	err := v.withBucket(ctx, bn, func(b metadata.Bucket) error {
-		end, err := v.excludeKey(ctx, b.ID, k, cond)
+		full, err := v.realKey(ctx, b.ID, k)
+		if errs.Is(err, errs.NotFound) && cond == (metadata.Conditions{}) {
+			return nil // deleting what isn't there is a success
+		}
+		if err != nil {
+			return err
+		}
+		end, err := v.excludeKey(ctx, b.ID, full, cond)
 		if err != nil {
 			return err
 		}
 		defer end()
-		_, err = v.commit(ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: k, Cond: cond})
+		_, err = v.commit(ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond})
 		return err
 	})
 	v.kick(v.kickReaper)
@@ -33,7 +41,11 @@ func (v *Volume) List(ctx context.Context, bn twofold.BucketName, q metadata.Lis
 		if err != nil {
 			return nil, err
 		}
-		found, err := w.List(b.ID, q)
+		tree := q
+		if tree.After, err = realMarker(w, b.ID, q.After); err != nil {
+			return nil, err
+		}
+		found, err := w.List(b.ID, tree)
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +58,7 @@ func (v *Volume) List(ctx context.Context, bn twofold.BucketName, q metadata.Lis
 			}
 			inos = append(inos, it.Inode.Ino)
 			page.Items[i] = api.ListItem{
-				Key: it.Key, Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Mtime,
+				Key: keypath.DeepKey(it.Key, it.Inode.Ino), Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Mtime,
 				Class: it.Inode.Class, Checksum: it.Inode.Checksum,
 			}
 		}

@@ -365,3 +365,114 @@ func TestReadOnlyStoreRefusesChanges(t *testing.T) {
 		t.Fatal("reads go on")
 	}
 }
+
+func TestDeepPathsAreKeys(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	m := h.mount()
+	dir := m.lookup("docs").Ino
+	name := string(bytes.Repeat([]byte("d"), 250))
+	for range 6 {
+		a, _, err := m.s.Create(ctx, dir, name, api.Create{Type: metadata.TypeDir, Mode: 0o755})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = a.Ino
+	}
+	for _, f := range []string{"x", "y"} {
+		a, _, err := m.s.Create(ctx, dir, f, api.Create{Type: metadata.TypeFile, Mode: 0o644})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.write(a.Ino, 0, "deep "+f)
+	}
+	var files []string
+	after := ""
+	for more := true; more; {
+		page, err := h.v.List(ctx, "docs", metadata.ListQuery{After: after, Max: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range page.Items {
+			after = it.Key
+			if len(it.Key) > twofold.MaxKeyLen {
+				t.Fatalf("a key of %d bytes", len(it.Key))
+			}
+			if it.Size > 0 {
+				files = append(files, it.Key)
+			}
+		}
+		more = page.More
+	}
+	if len(files) != 2 {
+		t.Fatalf("%d files in the listing, want 2: %q", len(files), files)
+	}
+	if got := h.get("docs", files[1]); string(got) != "deep y" {
+		t.Fatalf("GET of a deep key: %q", got)
+	}
+	if err := h.v.DeleteObject(ctx, "docs", twofold.Key(files[0]), metadata.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.s.Lookup(ctx, dir, "x"); !errs.Is(err, errs.NotFound) {
+		t.Fatalf("deleted by its deep key: %v", err)
+	}
+	if _, err := h.v.PutObject(ctx, put("docs", "%tf-ino-0123456789abcdef", nil)); !errs.Is(err, errs.Invalid) {
+		t.Fatalf("a key of the reserved form: %v", err)
+	}
+}
+
+func TestEveryKeyIsReachableInTheMount(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	long := string(bytes.Repeat([]byte("L"), 600))
+	keys := []string{
+		"a", "a/b", "a//c", "./d", "../e", "/f", "g/", "h\x01i", "%tf-dot", "%tf-x-a", "dir/%tf-file-a",
+		long, long + "2", "x/" + long, "long/" + long + "/tail", "ü/é", "sp ace/and\nnewline", "..../...", "a/.",
+	}
+	want := map[string]bool{}
+	for _, k := range keys {
+		h.put("docs", k, []byte(k))
+		want[k] = true
+	}
+	m := h.mount()
+	var walk func(dir twofold.Ino, depth int)
+	walk = func(dir twofold.Ino, depth int) {
+		if depth > 12 {
+			t.Fatal("too deep")
+		}
+		cursor, seen := "", map[string]bool{}
+		for eof := false; !eof; {
+			var es []api.DirEntry
+			var err error
+			if es, eof, err = m.s.ReadDir(ctx, dir, cursor, 2, true); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range es {
+				cursor = e.Cursor
+				if seen[e.Name] {
+					t.Errorf("%q is listed twice", e.Name)
+				}
+				seen[e.Name] = true
+				a, err := m.s.Lookup(ctx, dir, e.Name)
+				if err != nil || a.Ino != e.Attr.Ino {
+					t.Fatalf("lookup of %q: inode %d, listed as %d, %v", e.Name, a.Ino, e.Attr.Ino, err)
+				}
+				if a.Type == metadata.TypeDir {
+					walk(a.Ino, depth+1)
+					continue
+				}
+				p := make([]byte, 2048)
+				n, err := m.s.Read(ctx, a.Ino, 0, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				delete(want, string(p[:n]))
+			}
+		}
+	}
+	walk(m.lookup("docs").Ino, 0)
+	delete(want, "g/") // a directory
+	for k := range want {
+		t.Errorf("key %q was not found by walking the mount", k)
+	}
+}

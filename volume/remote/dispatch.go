@@ -24,14 +24,33 @@ var _ rpc.Handler = (*peer)(nil)
 type operation func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error)
 
 // Serve implements rpc.Handler.
-func (p *peer) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
-	if !r.Urgent {
-		// Urgent calls give back what others wait for: they are let in to the end.
-		if !p.srv.enter() {
-			return rpc.Answer{}, errs.Newf("remote.serve", errs.Unavailable, "the server is shutting down")
-		}
-		defer p.srv.leave()
+func (p *peer) Serve(ctx context.Context, r *rpc.Request) (a rpc.Answer, err error) {
+	if r.Urgent {
+		// These give back what others wait for: they are let in to the end.
+		return p.serve(ctx, r)
 	}
+	if !p.srv.enter() {
+		return rpc.Answer{}, errs.Newf("remote.serve", errs.Unavailable, "the server is shutting down")
+	}
+	returned := false
+	defer func() {
+		if !returned { // a panic, which the transport deals with
+			p.srv.leave()
+		}
+	}()
+	a, err = p.serve(ctx, r)
+	returned = true
+	free := a.Free
+	a.Free = func() { // the call is over when its answer was written
+		if free != nil {
+			free()
+		}
+		p.srv.leave()
+	}
+	return a, err
+}
+
+func (p *peer) serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	switch r.Method {
 	case mBegin:
 		return p.begin(ctx, r)

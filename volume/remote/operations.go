@@ -135,7 +135,14 @@ func read(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
 	buf := r.Conn.Pool().Get(q.Len)
 	// Also after an error: the transport frees once nothing needs the buffer.
 	free := func() { buf.Free(); s.reads.Release(n) }
+	returned := false
+	defer func() {
+		if !returned { // a panic, which the transport deals with
+			s.reads.Release(n)
+		}
+	}()
 	got, err := s.files.Read(ctx, q.Ino, q.Off, buf.B)
+	returned = true
 	return rpc.Answer{Payload: buf.B[:got], Free: free}, err
 }
 
