@@ -89,7 +89,7 @@ func (v *fakeVolume) CreateBucket(ctx context.Context, b twofold.BucketName, reg
 	if v.buckets[b] != nil {
 		return errs.E("fake", errs.BucketExists, nil)
 	}
-	v.buckets[b] = &fakeBucket{BucketInfo{b, v.tick(), region}, map[string]*fakeObject{}}
+	v.buckets[b] = &fakeBucket{BucketInfo{Name: b, Created: v.tick(), Region: region}, map[string]*fakeObject{}}
 	return nil
 }
 
@@ -273,7 +273,7 @@ func (v *fakeVolume) CreateUpload(ctx context.Context, in *UploadInput) (twofold
 		return twofold.UploadID{}, err
 	}
 	id := twofold.NewUUID()
-	v.uploads[id] = &fakeUpload{in.Bucket, UploadInfo{in.Key, id, v.tick(), in.Class, in.Algo, in.AlgoType}, in.Attrs, map[int]*fakePart{}}
+	v.uploads[id] = &fakeUpload{in.Bucket, UploadInfo{Key: in.Key, ID: id, Created: v.tick(), Class: in.Class, Algo: in.Algo, AlgoType: in.AlgoType}, in.Attrs, map[int]*fakePart{}}
 	return id, nil
 }
 
@@ -310,7 +310,7 @@ func (v *fakeVolume) storePart(r UploadRef, number int, data []byte, s Sum) (Par
 	if err != nil {
 		return PartInfo{}, err
 	}
-	p := &fakePart{PartInfo{number, int64(len(data)), s.ETag, v.tick(), s.Checksum}, data}
+	p := &fakePart{PartInfo{Number: number, Size: int64(len(data)), ETag: s.ETag, Modified: v.tick(), Checksum: s.Checksum}, data}
 	u.parts[number] = p
 	return p.info, nil
 }
