@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"twofold/internal/errs"
 )
@@ -107,9 +108,14 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
+// closeGrace is how long Close waits for answers that are being written.
+const closeGrace = 100 * time.Millisecond
+
 // Close ends the connection: calls fail with ErrLost, the contexts of requests in
-// service end. It does not wait for their handlers.
+// service end. Answers given before are written, if the peer takes them. It does not
+// wait for handlers.
 func (c *Conn) Close() {
+	c.w.finish(closeGrace)
 	c.fail(errs.Newf("rpc.Conn", errs.Unavailable, "closed here"))
 	<-c.done
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -96,6 +97,20 @@ func (w *writer) flush() {
 		if empty {
 			return
 		}
+	}
+}
+
+// finish waits, for at most d, until what was sent so far is written. Whoever has the
+// token writes all of it before giving the token back.
+func (w *writer) finish(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case w.token <- struct{}{}:
+		<-w.token
+		w.flush()
+	case <-w.dead:
+	case <-t.C:
 	}
 }
 
