@@ -45,8 +45,8 @@ func (h *health) change(why string, fn func()) {
 	defer h.mu.Unlock()
 	fn()
 	next := h.work()
-	h.guard.setDown(next == Offline)
 	prev := State(h.state.Swap(uint32(next)))
+	h.guard.setDown(next == Offline) // after the state: whom this wakes finds it so
 	if prev == next || prev == 0 {
 		return
 	}
