@@ -40,7 +40,7 @@ func ask[T any](ctx context.Context, s *set, timeout time.Duration, skipStuck bo
 			answers[i].err = errs.Newf(op, errs.Unavailable, "%s is offline or does not answer", d)
 			continue
 		}
-		c := &call{pos: p}
+		c := &call{pos: p, counter: &p.stuck}
 		calls[i] = c
 		asked++
 		go func() {
@@ -57,7 +57,7 @@ func ask[T any](ctx context.Context, s *set, timeout time.Duration, skipStuck bo
 		case <-ctx.Done():
 			for i, c := range calls {
 				if c != nil {
-					c.markStuck()
+					c.leave()
 					answers[i].err = errs.Newf(op, errs.Unavailable, "%s did not answer in time", answers[i].drv)
 				}
 			}

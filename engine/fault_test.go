@@ -304,7 +304,9 @@ func TestWriteFailureKinds(t *testing.T) {
 
 // TestHungDriveCostsLittle: the first write waits for it once; later ones, while the
 // call has not come back, do without the drive; then it is used again.
-func TestHungDriveCostsLittle(t *testing.T) {
+func TestHungDriveCostsLittle(t *testing.T) { synctest.Test(t, testHungDriveCostsLittle) }
+
+func testHungDriveCostsLittle(t *testing.T) {
 	r := newRig(t, 4, 2, func(o *Options) { o.Grace = 50 * time.Millisecond })
 	release := make(chan struct{})
 	hung := r.drives[1]
@@ -312,7 +314,7 @@ func TestHungDriveCostsLittle(t *testing.T) {
 	start := time.Now()
 	want := content(20<<20, 1)
 	b := r.mustWrite(want)
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 300*time.Millisecond {
 		t.Errorf("the first write took %v", took)
 	}
 	creates := hung.Count(memdrive.Create)
@@ -320,7 +322,7 @@ func TestHungDriveCostsLittle(t *testing.T) {
 	for range 20 {
 		r.mustWrite(want[:1000])
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 0 {
 		t.Errorf("20 more writes took %v", took)
 	}
 	if hung.Count(memdrive.Create) != creates {
@@ -341,7 +343,9 @@ func TestHungDriveCostsLittle(t *testing.T) {
 
 // TestSlowReadsAreHedged: a drive that hangs in reads costs one hedge delay, and no
 // later read is sent to it first.
-func TestSlowReadsAreHedged(t *testing.T) {
+func TestSlowReadsAreHedged(t *testing.T) { synctest.Test(t, testSlowReadsAreHedged) }
+
+func testSlowReadsAreHedged(t *testing.T) {
 	r := newRig(t, 4, 2, func(o *Options) { o.HedgeDelay = 20 * time.Millisecond })
 	want := content(10<<20, 1)
 	b := r.mustWrite(want)
@@ -353,7 +357,7 @@ func TestSlowReadsAreHedged(t *testing.T) {
 	if got, err := r.read(b); err != nil || !bytes.Equal(got, want) {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 50*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
 	if n := hung.Count(memdrive.Read); n > 4 {
@@ -364,7 +368,9 @@ func TestSlowReadsAreHedged(t *testing.T) {
 	}
 }
 
-func TestCanceled(t *testing.T) {
+func TestCanceled(t *testing.T) { synctest.Test(t, testCanceled) }
+
+func testCanceled(t *testing.T) {
 	r := newRig(t, 4, 2)
 	release := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -490,13 +496,16 @@ func TestDeleteAndWalk(t *testing.T) {
 	r.idle()
 }
 
-func TestUsageAndHealth(t *testing.T) {
+func TestUsageAndHealth(t *testing.T) { synctest.Test(t, testUsageAndHealth) }
+
+func testUsageAndHealth(t *testing.T) {
 	r := newRig(t, 4, 2)
 	for i, d := range r.drives {
 		d.SetUsage(drive.Usage{Total: 1000, Free: uint64(100 * (i + 1))})
 	}
 	check := func(total, free uint64) {
 		t.Helper()
+		time.Sleep(spaceAge)
 		u := r.e.Usage(context.Background())
 		if u.Total != total || u.Free != free || len(u.Pools) != 1 || u.Pools[0].Free != free {
 			t.Errorf("%+v", u)

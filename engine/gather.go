@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"twofold/engine/erasure"
@@ -56,7 +55,8 @@ func (g *gather) run(ctx context.Context) (gathered, error) {
 		if g.begin != nil {
 			g.begin(i)
 		}
-		c := &call{pos: g.at(i)}
+		pos := g.at(i)
+		c := &call{pos: pos, counter: &pos.lagging}
 		calls[i] = c
 		st.running = st.running.With(i)
 		go func() {
@@ -90,7 +90,7 @@ func (g *gather) run(ctx context.Context) (gathered, error) {
 			for i := range calls {
 				if st.running.Has(i) && !slow.Has(i) {
 					slow = slow.With(i)
-					calls[i].markStuck()
+					calls[i].leave()
 				}
 			}
 			if time.Now().After(deadline) {
@@ -121,23 +121,4 @@ func (g *gather) failed(st gathered, why string) error {
 	}
 	e.Err = st.err
 	return e
-}
-
-// call is one op under way.
-type call struct {
-	pos  *position
-	fate atomic.Int32 // fateRunning, fateStuck, fateEnded
-}
-
-func (c *call) markStuck() {
-	c.pos.markStuck()
-	if !c.fate.CompareAndSwap(fateRunning, fateStuck) {
-		c.pos.unstick()
-	}
-}
-
-func (c *call) end() {
-	if !c.fate.CompareAndSwap(fateRunning, fateEnded) {
-		c.pos.unstick()
-	}
 }

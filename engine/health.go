@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"twofold"
@@ -108,9 +109,30 @@ func (e *Engine) Usage(ctx context.Context) Usage {
 // which several drives share is not counted for each.
 type sharedSpace interface{ FileSystem() uint64 }
 
-// setUsage is what a set can hold: a blob takes as much of every drive, so the
-// smallest one bounds all.
+// spaceCache keeps a set's space for spaceAge, so that it can be asked for with every
+// write.
+type spaceCache struct {
+	mu    sync.Mutex
+	at    time.Time   // guarded by mu
+	usage drive.Usage // guarded by mu
+}
+
+const spaceAge = time.Second
+
+// setUsage is what a set can hold, not older than spaceAge.
 func (e *Engine) setUsage(ctx context.Context, s *set) drive.Usage {
+	s.space.mu.Lock()
+	defer s.space.mu.Unlock()
+	if time.Since(s.space.at) >= spaceAge {
+		s.space.usage = e.askUsage(ctx, s)
+		s.space.at = time.Now()
+	}
+	return s.space.usage
+}
+
+// askUsage asks the drives: a blob takes as much of every one, so the smallest bounds
+// all.
+func (e *Engine) askUsage(ctx context.Context, s *set) drive.Usage {
 	answers := ask(ctx, s, time.Second, true, func(ctx context.Context, d drive.Drive) (drive.Usage, error) {
 		return d.Usage(ctx)
 	})

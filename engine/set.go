@@ -16,15 +16,20 @@ type set struct {
 	id     twofold.SetID
 	parity int
 	at     []*position
+
+	space spaceCache
 }
 
 // position is a slot and what the engine has seen of the drive in it.
 type position struct {
 	slot *drive.Slot
-	// stuck counts calls that were left behind and have not come back. While there
-	// are any the drive is not chosen if the others will do, which bounds the
-	// goroutines and buffers that a dead disk can hold.
+	// stuck counts calls of writes and the like that were left behind and have not
+	// come back. While there are any the drive is not chosen if the others will do,
+	// which bounds the goroutines and buffers that a dead disk can hold.
 	stuck atomic.Int32
+	// lagging counts reads that were hedged and have not come back. Other reads then
+	// prefer other drives; writes do not care, as a busy disk is still a good one.
+	lagging atomic.Int32
 	// slowUntil is a Unix time in nanoseconds up to which reads prefer others.
 	slowUntil atomic.Int64
 	// usage is the last answer of the drive, nil before the first.
@@ -71,7 +76,7 @@ func (p *position) readRank(now time.Time) int {
 	switch st := p.slot.Drive().State(); {
 	case st == drive.Offline:
 		return 4
-	case p.stuck.Load() > 0:
+	case p.stuck.Load() > 0, p.lagging.Load() > 0:
 		return 3
 	case st == drive.Suspect || p.slowUntil.Load() > now.UnixNano():
 		return 2
@@ -82,10 +87,34 @@ func (p *position) readRank(now time.Time) int {
 	}
 }
 
-// markStuck notes a call that is left behind; the caller undoes it with unstick.
-func (p *position) markStuck() {
-	p.stuck.Add(1)
-	p.slowUntil.Store(time.Now().Add(slowPenalty).UnixNano())
+// call is a call on a drive that its caller may leave behind: it is then counted
+// until it ends.
+type call struct {
+	pos     *position
+	counter *atomic.Int32 // of pos
+	fate    atomic.Int32
 }
 
-func (p *position) unstick() { p.stuck.Add(-1) }
+// What became of a call: it runs, it was left behind, it has ended.
+const (
+	callRunning = iota
+	callLeft
+	callEnded
+)
+
+// leave counts the call, if it still runs, until it ends.
+func (c *call) leave() {
+	c.counter.Add(1)
+	if !c.fate.CompareAndSwap(callRunning, callLeft) {
+		c.counter.Add(-1)
+		return
+	}
+	c.pos.slowUntil.Store(time.Now().Add(slowPenalty).UnixNano())
+}
+
+// end says that the call has ended.
+func (c *call) end() {
+	if !c.fate.CompareAndSwap(callRunning, callEnded) {
+		c.counter.Add(-1)
+	}
+}

@@ -14,7 +14,6 @@ import (
 // shardWrite is one shard of a write: a goroutine that calls the drive, fed through
 // jobs. The coordinator owns the fields unless they say otherwise.
 type shardWrite struct {
-	pos   *position
 	drv   drive.Drive
 	index int
 	jobs  chan job // closed by the coordinator; room for all that can be outstanding
@@ -23,15 +22,9 @@ type shardWrite struct {
 	done int   // steps finished
 	err  error // why it is not live
 
-	dropped atomic.Bool  // set when live ends: the goroutine discards
-	fate    atomic.Int32 // running, then stuck (coordinator) or ended (goroutine)
+	dropped atomic.Bool // set when live ends: the goroutine discards
+	call    call        // the goroutine
 }
-
-const (
-	fateRunning = iota
-	fateStuck
-	fateEnded
-)
 
 // job is a block to write, or the commit where there is a trailer.
 type job struct {
@@ -50,11 +43,12 @@ func (w *write) startShards(h drive.ShardHeader, use []bool) {
 	}
 	for i, at := range Placement(h.Blob, len(w.shards)) {
 		p := w.set.at[at]
-		sw := &shardWrite{pos: p, drv: p.slot.Drive(), index: i, live: use[at]}
+		sw := &shardWrite{drv: p.slot.Drive(), index: i, live: use[at]}
+		sw.call.pos, sw.call.counter = p, &p.stuck
 		w.shards[i] = sw
 		if !sw.live {
 			sw.err = unusable(sw.drv)
-			sw.fate.Store(fateEnded)
+			sw.call.end()
 			continue
 		}
 		sw.jobs = make(chan job, writeWindow+2)
@@ -81,7 +75,7 @@ func unusable(d drive.Drive) error {
 // run is the shard's goroutine. It ends when jobs is closed and the write's outcome
 // is decided.
 func (sw *shardWrite) run(w *write, h drive.ShardHeader) {
-	defer sw.ended()
+	defer sw.call.end()
 	report := func(err error) { w.events <- stepEvent{sw, err} }
 	shard, err := sw.drv.Create(w.ctx, h)
 	report(err)
@@ -123,22 +117,5 @@ func (e *Engine) discard(d drive.Drive, b twofold.BlobID) {
 	defer cancel()
 	if err := d.Delete(ctx, b); err != nil {
 		e.log.Debug("delete of a failed write's shard", "drive", d.String(), "err", err)
-	}
-}
-
-// markStuck notes that the drive is left behind in a call, if it still is in one.
-func (sw *shardWrite) markStuck() {
-	if sw.fate.Load() != fateRunning {
-		return
-	}
-	sw.pos.markStuck()
-	if !sw.fate.CompareAndSwap(fateRunning, fateStuck) {
-		sw.pos.unstick()
-	}
-}
-
-func (sw *shardWrite) ended() {
-	if !sw.fate.CompareAndSwap(fateRunning, fateEnded) {
-		sw.pos.unstick()
 	}
 }

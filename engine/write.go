@@ -19,6 +19,10 @@ const maxPurpose = 4 << 10
 // the stripe being filled the bound of a write's memory.
 const writeWindow = 4
 
+// graceFactor is how many times as long as the quorum took the others may take:
+// where all drives are slow, one that is a little slower is not left behind.
+const graceFactor = 4
+
 // WriteOptions say what is written where.
 type WriteOptions struct {
 	ID  twofold.BlobID // never used before
@@ -57,22 +61,32 @@ func (e *Engine) Write(ctx context.Context, o WriteOptions, r io.Reader) (twofol
 	if !e.live.beginWrite(o.ID) {
 		return twofold.Blob{}, errs.Newf(op, errs.Invalid, "blob %s is being written already", o.ID)
 	}
-	defer e.live.endWrite(o.ID)
+	blob, missing, err := e.write(ctx, s, o, r)
+	e.live.endWrite(o.ID)
+	if missing > 0 { // reported only now: repair leaves alone what is being written
+		e.log.Warn("blob written with shards missing", "blob", o.ID, "set", s.id, "missing", missing)
+		e.reportDamage(Damage{Blob: o.ID, Set: s.id})
+	}
+	return blob, err
+}
+
+// write does it, and returns how many shards are missing after a success.
+func (e *Engine) write(ctx context.Context, s *set, o WriteOptions, r io.Reader) (blob twofold.Blob, missing int, err error) {
 	w, err := e.startWrite(ctx, s, o)
 	if err != nil {
-		return twofold.Blob{}, err
+		return blob, 0, err
 	}
 	defer w.abort() // does nothing after a success
 	size, err := w.copyFrom(r)
-	if err != nil {
-		return twofold.Blob{}, err
+	if err == nil {
+		err = w.commit(size)
 	}
-	if err := w.commit(size); err != nil {
-		return twofold.Blob{}, err
+	if err != nil {
+		return blob, 0, err
 	}
 	return twofold.Blob{
 		ID: o.ID, Set: o.Set, Data: uint8(w.coder.Data()), Parity: uint8(w.coder.Parity()), Size: size,
-	}, nil
+	}, w.missing(), nil
 }
 
 // write is one blob being written. One goroutine, Write's caller, coordinates: it
@@ -227,10 +241,6 @@ func (w *write) commit(size int64) error {
 		return err
 	}
 	w.decide(false)
-	if missing := w.missing(); missing > 0 {
-		w.e.log.Warn("blob written with shards missing", "blob", w.opts.ID, "set", w.set.id, "missing", missing)
-		w.e.reportDamage(Damage{Blob: w.opts.ID, Set: w.set.id})
-	}
 	return nil
 }
 
@@ -239,6 +249,7 @@ func (w *write) commit(size int64) error {
 // Options.WriteTimeout in any case.
 func (w *write) await(target int) error {
 	var timer *time.Timer
+	var start time.Time
 	graced := false
 	for {
 		ready, behind := w.progress(target)
@@ -251,12 +262,13 @@ func (w *write) await(target int) error {
 			return nil
 		}
 		if timer == nil {
+			start = time.Now()
 			timer = time.NewTimer(w.e.opts.WriteTimeout)
 			defer timer.Stop()
 		}
 		if ready >= w.quorum && !graced {
 			graced = true
-			timer.Reset(w.e.opts.Grace)
+			timer.Reset(max(w.e.opts.Grace, graceFactor*time.Since(start)))
 		}
 		select {
 		case ev := <-w.events:
@@ -310,7 +322,7 @@ func (w *write) leaveBehind(target int) {
 		if sw.live && sw.done < target {
 			w.e.log.Warn("drive too slow, left behind", "blob", w.opts.ID, "drive", sw.drv.String())
 			w.drop(sw, errs.Newf("engine.Write", errs.Unavailable, "%s did not answer in time", sw.drv))
-			sw.markStuck()
+			sw.call.leave()
 		}
 	}
 }
@@ -353,7 +365,7 @@ func (w *write) abort() {
 	case <-w.ended:
 	case <-timer.C:
 		for _, sw := range w.shards {
-			sw.markStuck()
+			sw.call.leave()
 		}
 	}
 }

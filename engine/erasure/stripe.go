@@ -72,6 +72,9 @@ type Pool struct {
 const (
 	minClass = 14
 	maxClass = 24
+	// classSlack is what a class has over its power of two: room for the rounding up
+	// of blocks, so that a full stripe over 3 data shards stays in the class of 1 MiB.
+	classSlack = 256
 )
 
 // Full returns a stripe for n bytes of content and its parity.
@@ -91,14 +94,14 @@ func (p *Pool) get(c *Coder, n, shards int) *Stripe {
 
 func (p *Pool) take(size int) *Stripe {
 	for class := minClass; class <= maxClass; class++ {
-		if size > 1<<class {
+		if size > 1<<class+classSlack {
 			continue
 		}
 		pool := &p.classes[class-minClass]
 		if s, _ := pool.Get().(*Stripe); s != nil {
 			return s
 		}
-		return &Stripe{buf: make([]byte, 1<<class), pool: pool}
+		return &Stripe{buf: make([]byte, 1<<class+classSlack), pool: pool}
 	}
 	return &Stripe{buf: make([]byte, size)}
 }

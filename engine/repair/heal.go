@@ -114,6 +114,7 @@ func (x *heal) once(ctx context.Context, d engine.Damage) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	d.Shards = x.h.confirm(ctx, x.id, states, d.Shards)
 	s, err := survey(x.h.e.Cluster(), x.id, x.set, states, d.Shards|d.Wrong)
 	if err != nil {
 		return Result{}, err
@@ -211,7 +212,7 @@ func (x *heal) commit(s *surveyed) []*target {
 			t.err = t.w.Commit(s.trailer)
 		}
 		if t.err != nil {
-			x.h.log.Warn("shard not rewritten", "blob", x.id, "drive", t.drv.String(), "err", t.err)
+			x.h.log.Debug("shard not rewritten", "blob", x.id, "drive", t.drv.String(), "err", t.err)
 			continue
 		}
 		written = append(written, t)

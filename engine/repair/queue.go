@@ -10,9 +10,13 @@ import (
 	"twofold/engine"
 )
 
-// maxAttempts is how often a heal is tried before it is left to the next scrub or
-// refill: with the delay doubling from 1 s to 10 min, for about an hour.
-const maxAttempts = 15
+// maxAttempts is how often a heal is tried before it is left to a refill: with the
+// delay doubling from 1 s, for about 20 minutes.
+const maxAttempts = 11
+
+// hopelessAttempts is how often a heal is tried that finds too few good shards: a
+// drive may be away for a moment. The refill of that drive tries once more.
+const hopelessAttempts = 11
 
 // unwantedAttempts is how often it is asked whether a blob has become wanted: one is
 // reported when its write ends, and committed only then.
@@ -121,20 +125,29 @@ func (q *queue) signal() {
 	}
 }
 
-// retry queues an item again, later each time, until it has been tried most times.
-func (q *queue) retry(it *item, most int) {
+// retry queues an item again, later each time, and reports false when it has been
+// tried most times.
+func (q *queue) retry(it *item, most int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it.attempts++
 	if other := q.byID[it.damage.Blob]; other != nil {
 		other.join(it.damage)
-		return
+		return true
 	}
 	if it.attempts >= most {
-		return
+		return false
 	}
 	it.due = time.Now().Add(min(q.delay<<(it.attempts-1), maxRetryDelay))
 	q.push(it)
+	return true
+}
+
+// spill notes that blobs of a set need healing that the queue does not know.
+func (q *queue) spill(set twofold.SetID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.overflow[set] = true
 }
 
 // spilled returns a set of which reports were dropped, once.

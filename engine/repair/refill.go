@@ -2,6 +2,7 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -87,43 +88,70 @@ func (h *Healer) refill(ctx context.Context, set twofold.SetID, at, fresh erasur
 	return nil
 }
 
-// fill walks a set once and heals the blobs that the positions lack, several at a
-// time. failed counts those that are to be tried again.
+// maxFillFailures ends a walk: a drive that takes nothing need not be told so for
+// every blob.
+const maxFillFailures = 100
+
+var errEnough = errors.New("too many failures")
+
+// fill walks a set once and heals the blobs that any drive lacks, several at a time.
+// failed counts those to be tried again that the drives at the positions lack.
 func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (healed, failed int64, err error) {
 	var nHealed, nFailed atomic.Int64
-	jobs := make(chan twofold.BlobID)
+	jobs := make(chan engine.Found)
 	var wg sync.WaitGroup
 	for range h.o.Workers {
 		wg.Go(func() {
-			for id := range jobs {
-				res, err := h.Heal(ctx, engine.Damage{Blob: id, Set: set})
+			for f := range jobs {
+				ok, err := h.fillBlob(ctx, set, f.ID)
 				switch {
-				case errs.Is(err, errs.ReadQuorum), errs.Is(err, errs.NotFound):
-					h.log.Warn("blob can't be rebuilt now", "blob", id, "set", set, "err", err)
-					h.queue.add(engine.Damage{Blob: id, Set: set})
-				case err != nil || res.Waiting > 0:
-					nFailed.Add(1)
-				case res.Healed > 0:
+				case ok:
 					nHealed.Add(1)
+				case err != nil && f.Asked&^f.On&at != 0:
+					nFailed.Add(1)
 				}
 			}
 		})
 	}
 	asked, err := h.e.WalkSet(ctx, set, twofold.BlobID{}, func(f engine.Found) error {
-		if f.Asked&^f.On&at != 0 {
-			select {
-			case jobs <- f.ID:
-			case <-ctx.Done():
-			}
+		if f.Asked&^f.On == 0 {
+			return nil
+		}
+		if nFailed.Load() >= maxFillFailures {
+			return errEnough
+		}
+		select {
+		case jobs <- f:
+		case <-ctx.Done():
 		}
 		return nil
 	})
 	close(jobs)
 	wg.Wait()
-	if err == nil && !enoughWalked(asked, at, len(h.e.Slots(set))) {
+	switch {
+	case errors.Is(err, errEnough):
+		err = nil
+	case err == nil && !enoughWalked(asked, at, len(h.e.Slots(set))):
 		nFailed.Add(1)
 	}
 	return nHealed.Load(), nFailed.Load(), err
+}
+
+// fillBlob heals one blob and reports whether a shard was rewritten. An error: try
+// again. A blob that can't be rebuilt now is left to the queue.
+func (h *Healer) fillBlob(ctx context.Context, set twofold.SetID, id twofold.BlobID) (bool, error) {
+	d := engine.Damage{Blob: id, Set: set}
+	res, err := h.Heal(ctx, d)
+	switch {
+	case errs.Is(err, errs.ReadQuorum), errs.Is(err, errs.NotFound):
+		h.queue.add(d)
+		return false, nil
+	case err != nil:
+		return false, err
+	case res.Waiting > 0:
+		return false, errs.Newf("repair.Refill", errs.Unavailable, "%d shards of blob %s were not taken", res.Waiting, id)
+	}
+	return res.Healed > 0, nil
 }
 
 // enoughWalked reports whether a walk met every blob that the positions lack: these

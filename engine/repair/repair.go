@@ -161,18 +161,33 @@ func (h *Healer) work(ctx context.Context) {
 		if !ok {
 			return
 		}
+		if h.e.Writing(it.damage.Blob) {
+			h.queue.retry(it, maxAttempts)
+			continue
+		}
 		res, err := h.Heal(ctx, it.damage)
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errs.Is(err, errs.ReadQuorum), errs.Is(err, errs.NotFound):
+			h.log.Error("blob can't be rebuilt now", "blob", it.damage.Blob, "attempt", it.attempts+1, "err", err)
+			h.queue.retry(it, hopelessAttempts)
 		case err != nil:
 			h.log.Warn("heal failed", "blob", it.damage.Blob, "attempt", it.attempts+1, "err", err)
-			h.queue.retry(it, maxAttempts)
+			h.retryOrWalk(it)
 		case res.Unwanted:
 			h.queue.retry(it, unwantedAttempts)
 		case res.Waiting > 0:
-			h.queue.retry(it, maxAttempts)
+			h.retryOrWalk(it)
 		}
+	}
+}
+
+// retryOrWalk tries again later, and in the end leaves it to a refill, which goes on
+// until the drives take their shards.
+func (h *Healer) retryOrWalk(it *item) {
+	if !h.queue.retry(it, maxAttempts) {
+		h.queue.spill(it.damage.Set)
 	}
 }
 

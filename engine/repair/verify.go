@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"twofold"
+	"twofold/engine"
 	"twofold/engine/drive"
 	"twofold/engine/erasure"
 	"twofold/internal/errs"
@@ -51,6 +52,37 @@ func (h *Healer) verify(ctx context.Context, set twofold.SetID, id twofold.BlobI
 		return v, errs.E("repair.verify", errs.Canceled, context.Cause(ctx))
 	}
 	return v, nil
+}
+
+// confirm reads the shards that were reported as bad and returns those that are: a
+// reader may have had an old file open, or bad memory.
+func (h *Healer) confirm(ctx context.Context, id twofold.BlobID, states []engine.ShardState, reported erasure.Set) erasure.Set {
+	var bad erasure.Set
+	for _, st := range states {
+		i := int(st.Info.Header.Index)
+		if st.Err == nil && i < erasure.MaxShards && reported.Has(i) && !h.passes(ctx, id, st) {
+			bad = bad.With(i)
+		}
+	}
+	return bad
+}
+
+// passes reports whether every block of a shard can be read and passes its hash.
+func (h *Healer) passes(ctx context.Context, id twofold.BlobID, st engine.ShardState) bool {
+	rd, err := st.Drive.Open(ctx, id)
+	if err != nil {
+		return false
+	}
+	defer rd.Close()
+	head, size := rd.Info().Header, rd.Info().Trailer.Size
+	p := make([]byte, drive.BlockLen(head, size, 0))
+	for i := range drive.Blocks(head, size) {
+		n, err := rd.ReadBlocks(ctx, i, 1, p)
+		if err != nil || int64(n) != drive.BlockLen(head, size, i) {
+			return false
+		}
+	}
+	return true
 }
 
 // shardsReader reads all shards of one blob, side by side.
