@@ -214,7 +214,10 @@ func TestWalkWindows(t *testing.T) {
 	}
 	defer d.Close()
 	for n := range uint64(100) {
-		name, _, _ := d.blobPath(twofold.MakeBlobID(1, n*37))
+		name, dir, fan := d.blobPath(twofold.MakeBlobID(1, n*37))
+		if err := d.makeFan(fan, dir); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := m.Create(name); err != nil {
 			t.Fatal(err)
 		}

@@ -155,6 +155,10 @@ func TestAnotherClustersShard(t *testing.T) {
 	if _, err := drivetest.Put(t.Context(), db, h, 10, 1, ""); err != nil {
 		t.Fatal(err)
 	}
+	own := drivetest.Header(a, twofold.MakeBlobID(2, 1)) // makes the directory
+	if _, err := drivetest.Put(t.Context(), da, own, 10, 1, ""); err != nil {
+		t.Fatal(err)
+	}
 	if err := m.Rename(blobFile("/other", h.Blob), blobFile("/disk", h.Blob)); err != nil {
 		t.Fatal(err)
 	}

@@ -306,3 +306,73 @@ func TestRemovedUnderAWriter(t *testing.T) {
 		d.Close()
 	}
 }
+
+// Opening a drive that hangs, or fails at any step, comes back with an error, and
+// leaves no lock behind.
+func TestOpenFails(t *testing.T) {
+	r := newRig(t, -1, 0)
+	if err := r.d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	opt := drive.Options{FS: r.fs, Path: "/disk", Reserve: -1, Deadline: shortDeadline}
+	hang := r.fs.Inject(errorfs.Rule{Ops: errorfs.SyncDir, Hang: true})
+	if _, err := drive.Open(t.Context(), opt); !errs.Is(err, errs.Unavailable) {
+		t.Fatalf("hanging: %v", err)
+	}
+	hang.Remove()
+	for skip := 0; ; skip++ {
+		var d *drive.Local
+		eventually(t, "the lock is free", func() (free bool) {
+			i := r.fs.Inject(errorfs.Rule{Ops: errorfs.All &^ errorfs.Close, Skip: skip, Times: 1, Err: syscall.EIO})
+			var err error
+			d, err = drive.Open(t.Context(), opt)
+			i.Remove()
+			if i.Hits() == 0 {
+				return !errs.Is(err, errs.Busy)
+			}
+			if err == nil {
+				t.Fatalf("opened in spite of an error at step %d", skip)
+			}
+			return !errs.Is(err, errs.Busy)
+		})
+		if d != nil {
+			d.Close()
+			if skip < 10 {
+				t.Fatalf("opened after %d steps", skip)
+			}
+			return
+		}
+	}
+}
+
+// A drive on a read-only file system opens, reads, and refuses writes; it is online
+// again when it can be written.
+func TestReadOnly(t *testing.T) {
+	r := newRig(t, -1, 0)
+	blocks, err := r.put(t.Context(), 1, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.d.Close()
+	r.m.SetReadOnly(true)
+	r.d, err = drive.Open(t.Context(), drive.Options{FS: r.fs, Path: "/disk", Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := drivetest.Verify(t.Context(), r.d, twofold.MakeBlobID(1, 1), blocks); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.put(t.Context(), 2, 1000); !errs.Is(err, errs.ReadOnly) {
+		t.Fatal(err)
+	}
+	watch(t, drive.Watched{Slot: drive.NewSlot(twofold.SetID{}, 0, r.d), Drive: r.d}, nil)
+	time.Sleep(30 * time.Millisecond) // some looks: it must not go offline
+	if s := r.d.State(); s != drive.Suspect {
+		t.Fatal(s)
+	}
+	r.m.SetReadOnly(false)
+	eventually(t, "online", func() bool { return r.d.State() == drive.Online })
+	if _, err := r.put(t.Context(), 2, 1000); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -182,12 +182,12 @@ func WriteFormat(fsys vfs.FS, dir string, f Format) error {
 	if err := f.check(); err != nil {
 		return errs.E(op, errs.Invalid, err)
 	}
-	switch err := fsys.Mkdir(dir); {
-	case err == nil:
-		if err := fsys.SyncDir(path.Dir(strings.TrimRight(dir, "/"))); err != nil {
-			return errs.E(op, kindOf(err), err)
-		}
-	case !errors.Is(err, fs.ErrExist):
+	if err := fsys.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return errs.E(op, kindOf(err), err)
+	}
+	// Also where it was there: whoever made it may have been killed before a sync.
+	err := fsys.SyncDir(path.Dir(strings.TrimRight(dir, "/")))
+	if err != nil && kindOf(err) != errs.Access {
 		return errs.E(op, kindOf(err), err)
 	}
 	lock, err := lockDrive(fsys, dir)

@@ -62,7 +62,8 @@ type Local struct {
 	identity atomic.Pointer[identity]
 	tmpSeq   atomic.Uint64
 	lastGood atomic.Int64 // Unix nanoseconds of the last successful fsync
-	dirs     [fanOut]dirSync
+	dirs     [fanOut]fanDir
+	blobsDir dirSync
 	buffers  buffers
 
 	mu   sync.Mutex
@@ -71,8 +72,15 @@ type Local struct {
 
 // fanOut is the number of directories of shards. A shard's directory is named after
 // its blob id's last byte, the low one of the session's counter, so that blobs made
-// one after the other spread.
+// one after the other spread. They are made when first needed: 256 take a second on
+// a busy disk.
 const fanOut = 256
+
+// fanDir is one of them.
+type fanDir struct {
+	dirSync
+	made atomic.Bool // it is there, durably, as far as this process knows
+}
 
 var _ Drive = (*Local)(nil)
 
@@ -150,45 +158,53 @@ func (d *Local) attach() error {
 	return nil
 }
 
-// layout makes what is missing of the drive's directories, durably, and empties tmp.
-// errs.ReadOnly where that was wanted and can't be.
+// layout makes what is missing of the drive's directories and empties tmp. It syncs
+// also what it finds: a process that was killed may have made that and not synced
+// it. errs.ReadOnly where something had to be made and can't be.
 func (d *Local) layout() error {
-	have := make(map[string]bool, fanOut)
+	const op = "drive.layout"
 	blobs := path.Join(d.opt.Path, blobsDir)
-	err := d.fs.List(blobs, func(e vfs.Entry) error { have[e.Name] = true; return nil })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return errs.E("drive.layout", kindOf(err), err)
-	}
-	made := false
-	mkdir := func(name string) error {
-		err := d.fs.Mkdir(name)
-		if errors.Is(err, fs.ErrExist) {
-			return nil
+	for _, dir := range []string{blobs, path.Join(d.opt.Path, tmpDir)} {
+		if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return errs.E(op, kindOf(err), err)
 		}
-		made = true
-		return err
 	}
-	if err := mkdir(blobs); err != nil {
-		return errs.E("drive.layout", kindOf(err), err)
+	var have [fanOut]bool
+	err := d.fs.List(blobs, func(e vfs.Entry) error {
+		for i := range fanOut {
+			if e.Name == fmt.Sprintf("%02x", i) {
+				have[i] = true
+			}
+		}
+		return nil
+	})
+	for _, dir := range []string{blobs, d.opt.Path} {
+		if err == nil {
+			err = d.fs.SyncDir(dir)
+		}
+	}
+	if err != nil {
+		return errs.E(op, kindOf(err), err)
 	}
 	for i := range fanOut {
-		if name := fmt.Sprintf("%02x", i); !have[name] {
-			if err := mkdir(path.Join(blobs, name)); err != nil {
-				return errs.E("drive.layout", kindOf(err), err)
-			}
-		}
-	}
-	if err := mkdir(path.Join(d.opt.Path, tmpDir)); err != nil {
-		return errs.E("drive.layout", kindOf(err), err)
-	}
-	if made {
-		for _, dir := range []string{blobs, d.opt.Path} {
-			if err := d.fs.SyncDir(dir); err != nil {
-				return errs.E("drive.layout", kindOf(err), err)
-			}
-		}
+		d.dirs[i].made.Store(have[i])
 	}
 	return d.emptyTmp()
+}
+
+// makeFan makes a directory of shards, durably, unless it was made before.
+func (d *Local) makeFan(fan int, dir string) error {
+	if d.dirs[fan].made.Load() {
+		return nil
+	}
+	if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := d.blobsDir.sync(d.fs, path.Dir(dir)); err != nil {
+		return err
+	}
+	d.dirs[fan].made.Store(true)
+	return nil
 }
 
 func (d *Local) emptyTmp() error {

@@ -235,6 +235,12 @@ func TestMissingAtStart(t *testing.T) {
 func TestDirectoriesRemoved(t *testing.T) {
 	r := newMounted(t, nil)
 	h := header(r.c, 0x42)
+	if _, err := drivetest.Put(t.Context(), r.d, h, 1000, 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.m.Remove(blobFile("/disk", h.Blob)); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.m.Remove("/disk/blobs/42"); err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,7 @@ func (d *Local) listFan(fan int, after twofold.BlobID) ([]twofold.BlobID, error)
 	if e := d.still("drive.Walk"); e != nil {
 		return nil, e
 	}
-	if err != nil {
+	if err != nil && d.dirs[fan].made.Load() {
 		d.lose("directories of the drive are gone: " + err.Error())
 		return nil, errs.E("drive.Walk", errs.Unavailable, err)
 	}

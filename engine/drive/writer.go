@@ -275,7 +275,11 @@ func (w *writer) commit(op string, t *task, buf []byte, off int64) error {
 		return err
 	}
 	name, dir, fan := d.blobPath(w.h.Blob)
-	if err := d.fs.Rename(w.tmp, name); err != nil {
+	err = d.makeFan(fan, dir)
+	if err == nil {
+		err = d.fs.Rename(w.tmp, name)
+	}
+	if err != nil {
 		w.discard()
 		return w.missing(op, err)
 	}

@@ -156,6 +156,11 @@ func (osFS) StatFS(name string) (FSInfo, error) {
 
 func (osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if Errno(err) == unix.EROFS {
+		if r, e := os.Open(name); e == nil { // one that is there can be locked all the same
+			f, err = r, nil
+		}
+	}
 	if err == nil {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {

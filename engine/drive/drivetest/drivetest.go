@@ -30,13 +30,11 @@ func Header(cluster twofold.ClusterID, b twofold.BlobID) drive.ShardHeader {
 
 // Blocks makes the blocks that a shard of a blob of size bytes has: random bytes.
 func Blocks(h drive.ShardHeader, size int64, seed uint64) [][]byte {
-	rnd := rand.New(rand.NewPCG(seed, 1))
+	rnd := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
 	out := [][]byte{} // not nil: a blob without content is not an absent one
 	for i := range drive.Blocks(h, size) {
 		p := make([]byte, drive.BlockLen(h, size, i))
-		for j := range p {
-			p[j] = byte(rnd.Uint32())
-		}
+		rnd.Read(p) // never fails
 		out = append(out, p)
 	}
 	return out
