@@ -30,6 +30,7 @@ type Badger struct {
 	failed error      // guarded by mu: the first error of a write; nothing is written after it
 	closed bool       // guarded by mu
 
+	muted atomic.Bool  // Badger's log is not of interest any more
 	life  sync.RWMutex // held for reading by Views; Close takes it
 	gone  atomic.Bool
 	reads tracker
@@ -76,13 +77,14 @@ func openBadger(base, dir string, log *slog.Logger) (*Badger, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Corrupt, err)
 	}
-	g := gate{badgerLog{log}, make(chan struct{})}
+	b := &Badger{base: base, dir: dir, log: log}
+	g := gate{badgerLog{log, &b.muted}, make(chan struct{})}
 	defer close(g.open)
 	db, err := badger.OpenManaged(badgerOptions(dir).WithLogger(g))
 	if err != nil {
 		return nil, errs.E(op, errs.Other, err)
 	}
-	b := &Badger{base: base, dir: dir, log: log, db: db}
+	b.db = db
 	if b.pinned, err = pinTables(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

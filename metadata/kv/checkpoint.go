@@ -48,7 +48,7 @@ func (b *Badger) Checkpoint(dir string) error {
 		c.Discard()
 		return errs.E("kv.Checkpoint", errs.Other, err)
 	}
-	c.Keep()
+	c.Keep()()
 	return nil
 }
 
@@ -88,14 +88,15 @@ func (b *Badger) Cut(dir string) (*Cut, error) {
 	}
 }
 
-// Keep makes the cut the checkpoint whose tables are protected, in the place of the
-// one before it, which must have been removed, or be worthless.
-func (c *Cut) Keep() {
+// Keep makes the cut the checkpoint whose tables are protected. The function it
+// returns ends the protection of the one before it: call it when that was removed,
+// and nobody reads its files any more.
+func (c *Cut) Keep() (release func()) {
 	c.b.mu.Lock()
 	old := c.b.pinned
 	c.b.pinned, c.pins = c.pins, nil
 	c.b.mu.Unlock()
-	old.release(c.b.log)
+	return func() { old.release(c.b.log) }
 }
 
 // Discard removes a cut that is not wanted after all. What can't be removed is

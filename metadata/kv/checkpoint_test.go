@@ -137,6 +137,6 @@ func TestCheckpointUnderLoad(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-		cut.Keep()
+		cut.Keep()()
 	}
 }

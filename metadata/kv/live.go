@@ -137,3 +137,11 @@ func removeIfThere(path string) error {
 	}
 	return nil
 }
+
+// Abandon gives the store up without touching its files: for a drive that is gone or
+// hangs, where Close would wait for it. What Badger keeps trying in the background
+// fails quietly; its memory is lost until the process ends. There is no clean mark.
+func (b *Badger) Abandon() {
+	b.gone.Store(true)
+	b.muted.Store(true)
+}

@@ -1,22 +1,27 @@
 package kv
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 )
 
 // badgerLog passes Badger's warnings and errors on. Its informational chatter
 // (every flush and compaction) goes to debug.
-type badgerLog struct{ log *slog.Logger }
+type badgerLog struct {
+	log   *slog.Logger
+	muted *atomic.Bool
+}
 
 var _ badger.Logger = badgerLog{}
 
 func (l badgerLog) say(level slog.Level, format string, args []any) {
-	if l.log.Enabled(nil, level) {
-		l.log.Log(nil, level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+	if !l.muted.Load() && l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
 }
 

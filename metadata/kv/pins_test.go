@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestGate(t *testing.T) {
 	if err != nil || len(ids) < 8 {
 		t.Fatal(ids, err)
 	}
-	g := gate{badgerLog{slog.New(slog.DiscardHandler)}, make(chan struct{})}
+	g := gate{badgerLog{slog.New(slog.DiscardHandler), new(atomic.Bool)}, make(chan struct{})}
 	db, err := badger.OpenManaged(badgerOptions(dir).WithLogger(g))
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func (g *Group) Apply(ctx context.Context, cmd *metadata.Command) (*metadata.Res
 	}
 	maybe := false // an earlier attempt may have committed it, or still may
 	for {
-		n, err := g.awaitLeader(ctx)
+		n, err := g.awaitLeaderBriefly(ctx, maybe)
 		if err != nil {
 			if maybe {
 				return nil, errs.E(op, errs.UnknownOutcome, err)
@@ -61,6 +61,23 @@ func (g *Group) Apply(ctx context.Context, cmd *metadata.Command) (*metadata.Res
 		}
 	}
 }
+
+// awaitLeaderBriefly waits for a leader; not for as long as ctx lasts when nothing
+// was sent yet, because then the caller can be told that nothing will come of it.
+func (g *Group) awaitLeaderBriefly(ctx context.Context, maybe bool) (*node, error) {
+	if n := g.leader(); n != nil {
+		return n, nil
+	}
+	if !maybe {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	return g.awaitLeader(ctx)
+}
+
+// patience is how long a request waits for a leader before it is refused.
+const patience = 10 * time.Second
 
 // maxCommand is the most bytes of one entry of the log (raft-wal takes up to 64 MiB).
 const maxCommand = 32 << 20

@@ -29,8 +29,8 @@ type Options struct {
 	Dirs []Dir
 	// NewMachine makes the state machine on an index.
 	NewMachine func(kv.Store) (StateMachine, error)
-	// Bootstrap: the group is new. Without it, Dirs without a replica among them
-	// are errs.Unavailable.
+	// Bootstrap: the group may be new. Without it, Dirs without a replica among
+	// them are errs.Unavailable.
 	Bootstrap bool
 	Logger    *slog.Logger
 	// HeartbeatTimeout is how long a follower waits for its leader, and a leader
@@ -46,27 +46,34 @@ type Group struct {
 	log  *slog.Logger
 	net  *network
 
-	mu     sync.Mutex
-	nodes  map[twofold.DriveID]*node // guarded by mu; running replicas
-	lost   map[twofold.DriveID]error // guarded by mu; drives given up, and why
-	closed bool                      // guarded by mu
+	mu      sync.Mutex
+	nodes   map[twofold.DriveID]*node // guarded by mu; running replicas
+	lost    map[twofold.DriveID]error // guarded by mu; drives given up, and why
+	fenced  map[twofold.DriveID]bool  // guarded by mu; lost ones behind whom the epoch was raised
+	joins   map[twofold.DriveID]bool  // guarded by mu; drives on which a replica is being made
+	outage  error                     // guarded by mu; why there can be no leader
+	refused string                    // of the keeper: the replicas that were too few
+	closing bool                      // guarded by mu
 
 	nodeList atomic.Pointer[[]*node] // the running replicas, for readers
-	changed  broadcast               // leadership or membership changed
+	changed  broadcast               // leadership, membership or outage changed
 
 	lease  atomic.Pointer[lease]
 	rounds roundGate
 
-	work   chan func() // the manager's inbox: membership changes, one at a time
+	kick   chan struct{} // wakes the keeper
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+
+	background sync.WaitGroup // the keeper and joins
+	watchers   sync.WaitGroup // what runs beside each replica
 }
 
 var _ metadata.Store = (*Group)(nil)
 
-// Open opens the group and waits until it has a leader and every drive that is
-// there takes part.
+// Open opens the group and waits until it has a leader. Of a new group every drive
+// takes part when it returns; replicas of an old one that have to be made again are
+// made in the background.
 func Open(ctx context.Context, o Options) (*Group, error) {
 	const op = "replica.Open"
 	if o.Logger == nil {
@@ -80,8 +87,11 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	}
 	g := &Group{
 		opts: o, log: o.Logger, net: newNetwork(),
-		nodes: map[twofold.DriveID]*node{}, lost: map[twofold.DriveID]error{},
-		work: make(chan func(), 16),
+		nodes:  map[twofold.DriveID]*node{},
+		lost:   map[twofold.DriveID]error{},
+		fenced: map[twofold.DriveID]bool{},
+		joins:  map[twofold.DriveID]bool{},
+		kick:   make(chan struct{}, 1),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.nodeList.Store(&[]*node{})
@@ -91,19 +101,24 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	return g, nil
 }
 
-// add puts a started replica among the running ones.
-func (g *Group) add(n *node) {
+// enlist puts a started replica among the running ones.
+func (g *Group) enlist(n *node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.nodes[n.dir.Drive] = n
 	delete(g.lost, n.dir.Drive)
+	delete(g.fenced, n.dir.Drive)
 	g.relist()
-	g.wg.Add(1)
-	go g.follow(n)
+	rank := len(g.nodes) - 1
+	for _, run := range []func(){
+		func() { g.follow(n) }, func() { n.keepSnapshots(rank) }, n.watchAnchor,
+	} {
+		g.watchers.Go(run)
+	}
 }
 
-// drop takes a replica from the running ones.
-func (g *Group) drop(n *node) {
+// delist takes a replica from the running ones.
+func (g *Group) delist(n *node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.nodes[n.dir.Drive] == n {
@@ -112,6 +127,7 @@ func (g *Group) drop(n *node) {
 	}
 }
 
+// relist publishes the running replicas. The caller holds mu.
 func (g *Group) relist() {
 	list := make([]*node, 0, len(g.nodes))
 	for _, n := range g.nodes {
@@ -121,9 +137,19 @@ func (g *Group) relist() {
 	g.changed.notify()
 }
 
+// running lists the replicas that are not out.
+func (g *Group) running() []*node {
+	var list []*node
+	for _, n := range *g.nodeList.Load() {
+		if !n.isGone() {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
 // follow passes a replica's notices of leadership on.
 func (g *Group) follow(n *node) {
-	defer g.wg.Done()
 	for {
 		select {
 		case <-n.leading:
@@ -150,58 +176,68 @@ func (g *Group) leader() *node {
 	return best
 }
 
-// awaitLeader waits for a leader. errs.Unavailable when ctx ends first.
+// awaitLeader waits for a leader. errs.Unavailable when ctx ends first, or when
+// there can't be one.
 func (g *Group) awaitLeader(ctx context.Context) (*node, error) {
+	const op = "replica"
 	for {
 		wait := g.changed.wait()
 		if n := g.leader(); n != nil {
 			return n, nil
 		}
-		if err := g.outage(); err != nil {
+		g.mu.Lock()
+		err := g.outage
+		g.mu.Unlock()
+		if err != nil {
 			return nil, err
 		}
+		t := time.NewTimer(20 * time.Millisecond)
 		select {
 		case <-wait:
-		case <-time.After(20 * time.Millisecond):
+		case <-t.C:
 		case <-ctx.Done():
-			return nil, errs.E("replica", errs.Unavailable, errors.Join(errs.Newf("", errs.Unavailable, "the metadata has no leader"), ctx.Err()))
+			return nil, &errs.Error{Op: op, Kind: errs.Unavailable, Msg: "the metadata has no leader", Err: ctx.Err()}
 		case <-g.ctx.Done():
 			return nil, errClosed
 		}
+		t.Stop()
 	}
 }
 
 var errClosed = errs.Newf("replica", errs.Unavailable, "the metadata is closed")
 
-// outage says why the group can't have a leader, if it can't.
-func (g *Group) outage() error {
-	if g.ctx.Err() != nil {
-		return errClosed
+// setOutage notes why there can be no leader; nil: there can.
+func (g *Group) setOutage(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && (g.outage == nil || g.outage.Error() != err.Error()) {
+		g.log.Error("the metadata is not available", "err", err)
 	}
-	return nil
+	g.outage = err
+	g.changed.notify()
 }
 
 // Close stops every replica in order: the next Open starts from clean indexes.
 func (g *Group) Close(ctx context.Context) error {
 	g.mu.Lock()
-	if g.closed {
+	if g.closing {
 		g.mu.Unlock()
 		return nil
 	}
-	g.closed = true
+	g.closing = true
 	g.mu.Unlock()
 	g.cancel()
-	g.lease.Store(nil)
+	g.background.Wait()
 
 	limit := 10 * time.Second
 	if d, ok := ctx.Deadline(); ok {
 		limit = max(time.Until(d), time.Second)
 	}
-	nodes := *g.nodeList.Load()
-	errc := make(chan error, len(nodes))
+	nodes := g.running()
 	for _, n := range nodes {
 		n.port.cut() // nobody elects while the others stop
 	}
+	errc := make(chan error, len(nodes))
 	for _, n := range nodes {
 		go func() { errc <- n.close(limit) }()
 	}
@@ -210,7 +246,7 @@ func (g *Group) Close(ctx context.Context) error {
 		err = errors.Join(err, <-errc)
 	}
 	g.changed.notify()
-	g.wg.Wait()
+	g.watchers.Wait()
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,9 @@ func testDirs(t testing.TB, n int) []Dir {
 	base := t.TempDir()
 	dirs := make([]Dir, n)
 	for i := range dirs {
+		if err := os.Mkdir(filepath.Join(base, fmt.Sprintf("d%d", i+1)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		dirs[i] = Dir{Drive: twofold.NewUUID(), Path: filepath.Join(base, fmt.Sprintf("d%d", i+1))}
 	}
 	return dirs

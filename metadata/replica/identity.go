@@ -31,6 +31,10 @@ type identity struct {
 	// A replica with an older epoch than another's was given up while it was away:
 	// its log and its vote count for nothing.
 	Epoch uint64
+	// Voters are the drives that may have a vote: those of raft's configuration,
+	// with one that is about to get its vote. It is durable on every replica before
+	// the configuration changes, for a replica whose log does not know of it yet.
+	Voters []twofold.DriveID
 }
 
 const (

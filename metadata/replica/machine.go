@@ -54,6 +54,8 @@ type stateHost struct {
 
 	// What was applied since the last snapshot, for the policy in snapshots.go.
 	sinceEntries, sinceBytes atomic.Int64
+
+	busy busyClock // calls of the index in progress
 }
 
 var _ raft.BatchingFSM = (*stateHost)(nil)
@@ -113,7 +115,9 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 	if len(h.entries) == 0 {
 		return out
 	}
+	done := h.busy.start()
 	results, err := h.cur.Load().machine.ApplyBatch(h.entries)
+	done()
 	if err == nil && len(results) != len(h.entries) {
 		err = errs.Newf("replica.apply", errs.Other, "%d results for %d entries", len(results), len(h.entries))
 	}
@@ -141,8 +145,6 @@ func (h *stateHost) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.sinceEntries.Store(0)
-	h.sinceBytes.Store(0)
 	return &hostSnapshot{cut: cut, dir: dir, applied: cur.machine.Applied()}, nil
 }
 

@@ -16,57 +16,70 @@ import (
 // Dir is a drive that has a replica, or gets one.
 type Dir struct {
 	Drive twofold.DriveID
-	Path  string // the drive's directory; the replica is in meta/g0 below it
+	Path  string // the drive's directory, which exists; the replica is in meta/g0 below it
 }
 
 func (d Dir) g0() string { return filepath.Join(d.Path, "meta", "g0") }
 
-// node is one replica: a drive with a log, an index and a raft instance.
-type node struct {
-	dir  Dir
-	sid  raft.ServerID
-	log  *slog.Logger
-	opts *Options
-
+// files are what a replica has on its drive, open.
+type files struct {
 	anchor *anchor
 	disk   disk
-	store  *logStore
 	snaps  *snapStore
-	host   *stateHost
-	port   *port
-	raft   *raft.Raft
 
 	identMu sync.Mutex
 	ident   identity // guarded by identMu
+}
+
+// node is a replica that runs: its files, a raft instance and an end of the network.
+// It runs once; a replica that starts again is another node on the same files.
+type node struct {
+	*files
+	dir    Dir
+	sid    raft.ServerID
+	log    *slog.Logger
+	opts   *Options
+	onFail func(*node)
+
+	store *logStore
+	host  *stateHost
+	port  *port
+	raft  *raft.Raft // set by start, before the node is shared
 
 	once   sync.Once
 	gone   chan struct{} // closed when the replica is out: failed, given up or closed
 	reason error         // why; set before gone is closed
-	onFail func(*node)
 
-	leading chan bool // the library's notices of leadership won and lost
-
-	slow atomic.Bool // cut off by the watchdog
+	leading chan bool   // the library's notices of leadership won and lost
+	slow    atomic.Bool // cut off by the watchdog
+	strikes int         // of the watchdog: how often it was
+	born    time.Time
 }
 
-// openNode opens the files of a replica. ident nil: the directory is empty and gets
-// a new replica, as id says.
-func openNode(d Dir, ident identity, net *network, o *Options, onFail func(*node)) (n *node, err error) {
-	sid := raft.ServerID(d.Drive.String())
-	n = &node{
-		dir: d, sid: sid, opts: o, ident: ident, onFail: onFail,
+// newNode makes a node without files.
+func newNode(d Dir, o *Options, onFail func(*node)) *node {
+	return &node{
+		files: &files{}, dir: d, sid: raft.ServerID(d.Drive.String()), opts: o, onFail: onFail,
 		log:     o.Logger.With("replica", d.Path),
 		gone:    make(chan struct{}),
 		leading: make(chan bool, 8),
+		born:    time.Now(),
 	}
+}
+
+// openNode opens the files of a replica, or makes them. It may hang with its drive.
+func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, err error) {
+	const op = "replica.open"
+	n = newNode(d, o, onFail)
 	defer func() {
 		if err != nil {
-			n.release()
+			err = errs.E(op, errs.KindOf(err), err)
+			_ = n.release()
 		}
 	}()
 	g0 := d.g0()
 	if err := mkdirSync(g0); err != nil {
-		return nil, errs.E("replica.open", errs.Other, err)
+		return nil, err
 	}
 	if n.anchor, err = dropAnchor(g0); err != nil {
 		return nil, err
@@ -74,27 +87,39 @@ func openNode(d Dir, ident identity, net *network, o *Options, onFail func(*node
 	if err := ident.write(g0); err != nil {
 		return nil, err
 	}
+	n.ident = ident
 	rl := &raftLog{Logger: newRaftLog(n.log), log: n.log}
 	if n.disk, err = openDisk(filepath.Join(g0, "wal"), rl); err != nil {
-		return nil, errs.E("replica.open", errs.Other, err)
+		return nil, err
 	}
 	if o.wrapDisk != nil {
 		n.disk = o.wrapDisk(d, n.disk)
 	}
-	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
 	if n.snaps, err = openSnaps(filepath.Join(g0, "snapshots"), n.log); err != nil {
 		return nil, err
 	}
-	n.host = &stateHost{base: kvDir(g0), snaps: n.snaps, newMachine: o.NewMachine, fail: n.fail, log: n.log}
+	n.wire()
 	if err := n.host.open(false); err != nil {
 		return nil, err
 	}
-	if err := n.trimLog(); err != nil {
-		return nil, err
-	}
-	n.port = net.attach(sid)
-	n.port.voteless.Store(ident.Standing != member)
-	return n, nil
+	return n, n.trimLog()
+}
+
+// wire makes what stands between the files and the raft instance.
+func (n *node) wire() {
+	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
+	n.host = &stateHost{base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log}
+}
+
+// reborn is the same replica, stopped before, ready to be started again.
+func (n *node) reborn() *node {
+	m := newNode(n.dir, n.opts, n.onFail)
+	m.files = n.files
+	m.wire()
+	m.host.cur.Store(n.host.cur.Load())
+	m.host.sinceEntries.Store(n.host.sinceEntries.Load())
+	m.host.sinceBytes.Store(n.host.sinceBytes.Load())
+	return m
 }
 
 // trimLog removes a log that ends before the snapshot does: the replica stopped
@@ -104,19 +129,16 @@ func (n *node) trimLog() error {
 	meta, _ := n.snaps.newest()
 	first, err := n.disk.FirstIndex()
 	if err != nil {
-		return errs.E("replica.open", errs.Other, err)
+		return err
 	}
 	last, err := n.disk.LastIndex()
 	if err != nil {
-		return errs.E("replica.open", errs.Other, err)
+		return err
 	}
 	if meta == nil || last == 0 || last >= meta.Index {
 		return nil
 	}
-	if err := n.disk.DeleteRange(first, last); err != nil {
-		return errs.E("replica.open", errs.Other, err)
-	}
-	return nil
+	return n.disk.DeleteRange(first, last)
 }
 
 // config is the raft library's, for this replica.
@@ -135,45 +157,49 @@ func (n *node) config() *raft.Config {
 	c.NotifyCh = n.leading
 	c.SnapshotInterval = 24 * time.Hour // snapshots.go decides
 	c.SnapshotThreshold = 1 << 62
-	c.TrailingLogs = minTrailing
+	c.TrailingLogs = maxTrailing
 	return c
 }
 
-// start starts the raft instance. It runs the library's start on a goroutine of its
-// own, which a failing drive ends.
-func (n *node) start() error {
-	type result struct {
-		r   *raft.Raft
-		err error
-	}
-	ch := make(chan result, 1)
-	go func() {
-		defer close(ch)
+// startLimit is how long a replica may take to start or to be made.
+const startLimit = 30 * time.Second
+
+// start joins the network and starts the raft instance, which has a vote only when
+// the replica is a member.
+func (n *node) start(net *network) error {
+	n.port = net.attach(n.sid)
+	n.port.voteless.Store(n.identity().Standing != member)
+	err := guard(startLimit, func() error {
 		r, err := raft.NewRaft(n.config(), n.host, n.store, n.store, n.snaps, n.port)
-		ch <- result{r, err}
-	}()
-	res, ok := <-ch
-	if !ok {
-		return errs.E("replica.start", errs.Unavailable, n.reason)
+		n.raft = r
+		return err
+	})
+	if err != nil {
+		n.port.close()
+		return errs.E("replica.start", errs.KindOf(err), err)
 	}
-	if res.err != nil {
-		return errs.E("replica.start", errs.Other, res.err)
-	}
-	n.raft = res.r
 	return nil
 }
 
-// fail takes the replica out: it is cut off at once, and shut down in the
-// background. It may be called from the library's goroutines, any number of times.
-func (n *node) fail(err error) {
+// out marks the replica as out, and reports whether it was not before.
+func (n *node) out(reason error) (first bool) {
 	n.once.Do(func() {
-		n.reason = err
+		first = true
+		n.reason = reason
 		if n.port != nil {
 			n.port.cut()
 		}
 		close(n.gone)
-		go n.onFail(n)
 	})
+	return first
+}
+
+// fail takes the replica out: it is cut off at once, and the group gives it up. It
+// may be called from the library's goroutines, any number of times.
+func (n *node) fail(reason error) {
+	if n.out(reason) {
+		n.onFail(n)
+	}
 }
 
 // isGone reports whether the replica is out.
@@ -188,32 +214,29 @@ func (n *node) isGone() bool {
 
 // leads reports whether the replica believes to be the leader and can be heard.
 func (n *node) leads() bool {
-	return n.raft != nil && !n.isGone() && !n.port.isCut() && n.raft.State() == raft.Leader
+	return !n.isGone() && !n.port.isCut() && n.raft.State() == raft.Leader
 }
 
 // setIdentity changes the durable identity.
-func (n *node) setIdentity(change func(*identity)) error {
-	n.identMu.Lock()
-	defer n.identMu.Unlock()
-	id := n.ident
+func (f *files) setIdentity(dir Dir, change func(*identity)) error {
+	f.identMu.Lock()
+	defer f.identMu.Unlock()
+	id := f.ident
 	change(&id)
-	if id == n.ident {
-		return nil
-	}
-	if err := id.write(n.dir.g0()); err != nil {
+	if err := id.write(dir.g0()); err != nil {
 		return err
 	}
-	if err := n.anchor.holds(); err != nil {
+	if err := f.anchor.holds(); err != nil {
 		return err
 	}
-	n.ident = id
+	f.ident = id
 	return nil
 }
 
-func (n *node) identity() identity {
-	n.identMu.Lock()
-	defer n.identMu.Unlock()
-	return n.ident
+func (f *files) identity() identity {
+	f.identMu.Lock()
+	defer f.identMu.Unlock()
+	return f.ident
 }
 
 // stop shuts the raft instance down and waits for it, no longer than limit. It
@@ -223,29 +246,28 @@ func (n *node) stop(limit time.Duration) bool {
 		return true
 	}
 	n.port.cut()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = n.raft.Shutdown().Error()
-	}()
-	select {
-	case <-done:
-		return true
-	case <-time.After(limit):
-		return false
-	}
+	return guard(limit, func() error { return n.raft.Shutdown().Error() }) == nil
 }
 
 // close stops the replica in order: its index is clean afterwards.
 func (n *node) close(limit time.Duration) error {
-	n.once.Do(func() {
-		n.reason = errs.Newf("replica.close", errs.Unavailable, "the replica was closed")
-		close(n.gone)
-	})
+	n.out(errClosed)
 	if !n.stop(limit) {
 		return errs.Newf("replica.close", errs.Unavailable, "%s does not stop: its drive hangs", n.dir.Path)
 	}
-	return n.release()
+	return guard(limit, n.release)
+}
+
+// abandon stops a replica whose drive is gone, hangs or fails, without waiting for
+// the drive. Its index is not closed: Badger would try to write it.
+func (n *node) abandon() {
+	if cur := n.host.cur.Load(); cur != nil {
+		cur.store.Abandon()
+	}
+	if n.stop(startLimit) {
+		_ = n.disk.Close()
+		_ = n.anchor.close()
+	}
 }
 
 // release closes the files.
@@ -271,4 +293,51 @@ func (n *node) release() error {
 		keep(n.anchor.close())
 	}
 	return first
+}
+
+// position is the end of a replica's log: what decides who may lead.
+type position struct{ term, index uint64 }
+
+func (p position) less(q position) bool {
+	return p.term < q.term || p.term == q.term && p.index < q.index
+}
+
+// history is what a stopped replica's log says.
+type history struct {
+	last   position
+	term   uint64             // current term
+	config raft.Configuration // the latest one in the log, committed or not
+}
+
+// history reads the log. The raft instance must not run.
+func (n *node) history() (h history, err error) {
+	var from uint64
+	if meta, _ := n.snaps.newest(); meta != nil {
+		h.last = position{meta.Term, meta.Index}
+		h.config = raft.DecodeConfiguration(meta.Configuration)
+		from = meta.Index
+	}
+	if h.term, err = n.disk.GetUint64([]byte("CurrentTerm")); err != nil {
+		return h, err
+	}
+	first, err := n.disk.FirstIndex()
+	if err != nil {
+		return h, err
+	}
+	last, err := n.disk.LastIndex()
+	if err != nil {
+		return h, err
+	}
+	for i := max(first, from+1); last != 0 && i <= last; i++ {
+		var l raft.Log
+		if err := n.disk.GetLog(i, &l); err != nil {
+			return h, err
+		}
+		if l.Type == raft.LogConfiguration {
+			h.config = raft.DecodeConfiguration(l.Data)
+		}
+		h.last = position{l.Term, l.Index}
+	}
+	h.term = max(h.term, h.last.term)
+	return h, nil
 }

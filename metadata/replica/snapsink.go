@@ -61,6 +61,10 @@ func (k *snapSink) Cancel() error {
 		<-k.done
 		k.pipe = nil
 	}
+	if k.cut != nil {
+		k.cut.Discard()
+		k.cut = nil
+	}
 	if k.dir == "" {
 		return nil
 	}
@@ -97,7 +101,14 @@ func (k *snapSink) finish() error {
 	default:
 		return errs.Newf("replica.snapshots", errs.Corrupt, "an empty snapshot")
 	}
-	return k.store.publish(k.dir, k.meta)
+	if err := k.store.publish(k.dir, k.meta); err != nil {
+		return err
+	}
+	if k.cut != nil {
+		k.store.keep(k.cut)
+		k.cut = nil
+	}
+	return nil
 }
 
 // accept checks a snapshot that came as a stream and makes it durable under our

@@ -30,6 +30,9 @@ type snapStore struct {
 	mu     sync.Mutex
 	latest *snapMeta // guarded by mu; nil: none
 	next   int       // guarded by mu; number of the next temporary directory
+
+	readers  int      // guarded by mu; streams that are being read
+	releases []func() // guarded by mu; what to give back when readers is 0
 }
 
 // snapMeta describes a snapshot. It is on disk, as JSON.
@@ -150,12 +153,13 @@ func (s *snapStore) tempDir() string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s%d", snapTmp, s.next))
 }
 
-// publish puts the snapshot in dir, durable already, in its place.
+// publish puts the snapshot in dir, durable already, in its place. errs.Stale where
+// a newer one arrived meanwhile.
 func (s *snapStore) publish(dir string, m *snapMeta) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.latest != nil && m.Index <= s.latest.Index {
-		return os.RemoveAll(dir) // a newer one arrived meanwhile
+		return errs.Newf("replica.snapshots", errs.Stale, "there is a newer snapshot than %s", m.id())
 	}
 	if err := os.Rename(dir, filepath.Join(s.dir, m.id())); err != nil {
 		return err
@@ -193,7 +197,48 @@ func (s *snapStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err != nil {
 		return nil, nil, errs.E("replica.snapshots", errs.Other, err)
 	}
-	return s.latest.raftMeta(p.size), p, nil
+	s.readers++
+	return s.latest.raftMeta(p.size), &snapReader{packer: p, store: s}, nil
+}
+
+// snapReader is a snapshot's stream. Until it is closed, the tables it reads stay.
+type snapReader struct {
+	*packer
+	store *snapStore
+	once  sync.Once
+}
+
+// Close implements io.Closer.
+func (r *snapReader) Close() error {
+	err := r.packer.Close()
+	r.once.Do(func() {
+		r.store.mu.Lock()
+		r.store.readers--
+		r.store.mu.Unlock()
+		r.store.release()
+	})
+	return err
+}
+
+// keep protects the tables of a cut that was published, and gives those of the
+// snapshot before it back when nobody reads that any more.
+func (s *snapStore) keep(cut *kv.Cut) {
+	s.mu.Lock()
+	s.releases = append(s.releases, cut.Keep())
+	s.mu.Unlock()
+	s.release()
+}
+
+func (s *snapStore) release() {
+	s.mu.Lock()
+	var due []func()
+	if s.readers == 0 {
+		due, s.releases = s.releases, nil
+	}
+	s.mu.Unlock()
+	for _, f := range due {
+		f()
+	}
 }
 
 // Create implements raft.SnapshotStore.
