@@ -35,6 +35,7 @@ type version struct {
 type sizeChange struct {
 	seq      uint64
 	from, to int64
+	journal  uint64 // of a truncation: its place in the journal; 0 of a write, which has none
 }
 
 // A page keeps its durable version and the last few after it: the ones between
@@ -106,7 +107,7 @@ func (i *Inode) Truncate(size int64) error {
 		if err := f.Truncate(size); err != nil {
 			return err
 		}
-		c.sizes = append(c.sizes, sizeChange{c.seq, c.size, size})
+		c.sizes = append(c.sizes, sizeChange{c.seq, c.size, size, i.disk.log.seq.Add(1)})
 		c.size = size
 		return nil
 	})
@@ -186,9 +187,7 @@ func (i *Inode) Sync() {
 	i.mu.Lock()
 	i.settle()
 	i.mu.Unlock()
-	if i.disk.opts.EntryWithFsync {
-		i.disk.settleNames(i)
-	}
+	i.disk.settleNames(i)
 }
 
 // Dirty reports whether an fsync would have something to do.
@@ -213,7 +212,7 @@ func (i *Inode) settle() {
 func (i *Inode) grown(end int64) {
 	c := &i.data
 	if end > c.size {
-		c.sizes = append(c.sizes, sizeChange{c.seq, c.size, end})
+		c.sizes = append(c.sizes, sizeChange{c.seq, c.size, end, 0})
 		c.size = end
 	}
 }

@@ -1,5 +1,7 @@
 package disk
 
+import "sync/atomic"
+
 // slot is a place for a name.
 type slot struct {
 	dir  *Inode
@@ -32,9 +34,10 @@ type dirOp struct {
 
 // dirLog holds the operations that are not durable. Guarded by Disk.mu.
 type dirLog struct {
-	seq      uint64
-	ops      []*dirOp // in order; those that are done are dropped now and then
-	done     int      // how many of ops are done
+	seq      atomic.Uint64 // the last place in the journal; not guarded
+	durable  uint64        // Ordered: the journal is durable up to here
+	ops      []*dirOp      // in order; those that are done are dropped now and then
+	done     int           // how many of ops are done
 	slots    map[slot]*dirOp
 	lastMove *dirOp
 }
@@ -70,8 +73,7 @@ func pushed(ops []*dirOp, o *dirOp) []*dirOp {
 // takes a directory to another parent. The caller holds mu.
 func (d *Disk) do(moved bool, changes ...change) {
 	l := &d.log
-	l.seq++
-	o := &dirOp{seq: l.seq, changes: changes}
+	o := &dirOp{seq: l.seq.Add(1), changes: changes}
 	for _, c := range changes {
 		if before := l.slots[c.slot]; before != nil {
 			o.deps = append(o.deps, before)
@@ -141,21 +143,15 @@ func (c change) putIn() {
 	}
 }
 
+// commit makes the whole journal durable, as Ordered demands. The caller holds mu.
+func (d *Disk) commit() {
+	d.log.durable = d.log.seq.Load()
+	d.makeDurable(d.log.live())
+}
+
 // makeDurable makes operations durable with all they depend on. The caller holds
 // mu. ops may be the log's own slice.
 func (d *Disk) makeDurable(ops []*dirOp) {
-	if d.opts.Ordered && len(ops) > 0 {
-		last := ops[0].seq
-		for _, o := range ops {
-			last = max(last, o.seq)
-		}
-		pending := d.log.live()
-		n := 0
-		for n < len(pending) && pending[n].seq <= last {
-			n++
-		}
-		ops = pending[:n]
-	}
 	// Applying marks operations as done but leaves the slice as it is.
 	for _, o := range ops {
 		d.apply(o)
@@ -228,10 +224,12 @@ func (c change) setDurable() {
 func (i *Inode) SyncDir() {
 	i.disk.mu.Lock()
 	defer i.disk.mu.Unlock()
-	i.disk.makeDurable(i.takePending())
-	if i.disk.opts.EntryWithFsync {
-		i.disk.settleNames(i)
+	if i.disk.opts.Ordered {
+		i.disk.commit()
+		return
 	}
+	i.disk.makeDurable(i.takePending())
+	i.disk.settleNames(i)
 }
 
 func (i *Inode) takePending() []*dirOp {
@@ -240,9 +238,16 @@ func (i *Inode) takePending() []*dirOp {
 	return ops
 }
 
-// settleNames makes durable the operations that gave i its names, and its parent
-// directories theirs. The caller holds mu.
+// settleNames makes durable, with EntryWithFsync, the operations that gave i its
+// names, and its parent directories theirs. The caller holds mu.
 func (d *Disk) settleNames(i *Inode) {
+	if !d.opts.EntryWithFsync {
+		return
+	}
+	if d.opts.Ordered {
+		d.commit()
+		return
+	}
 	for i != nil {
 		ops := undone(i.naming)
 		i.naming = nil

@@ -38,8 +38,9 @@ type Options struct {
 	// too, and those of the directories above, as ext4 and XFS do. Otherwise only
 	// the fsync of the directory counts.
 	EntryWithFsync bool
-	// Ordered makes directory operations survive as a prefix of their order, as in
-	// a journal, never as an arbitrary subset.
+	// Ordered makes directory operations and truncations survive as a prefix of
+	// their order, as in a journal, never as an arbitrary subset; an fsync of any
+	// directory makes all before it durable, with EntryWithFsync that of any file.
 	Ordered bool
 	// Index tells apart the disks that lose power under one seed.
 	Index int

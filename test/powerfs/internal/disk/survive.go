@@ -14,6 +14,7 @@ type policy struct {
 	keepName float64 // probability that a directory operation is kept
 	ordered  bool    // directory operations are kept up to a point in time
 	torn     int     // the how-manieth dirty page is torn; -1 for none
+	journal  uint64  // truncations up to this place in the journal are kept
 }
 
 func newPolicy(seed uint64, opts Options) *policy {
@@ -35,7 +36,8 @@ func newPolicy(seed uint64, opts Options) *policy {
 // and with one seed in two a single page is torn between two of them. The size is
 // one that the file had; when it was growing, also a page boundary on the way.
 // Truncations are in the order they were made in: a page is never found with what
-// a surviving truncation cut off, nor with what was written after a lost one.
+// a surviving truncation cut off, nor with what was written after a lost one. Where
+// directory operations are ordered, a truncation before one that survives survives.
 func (d *Disk) PowerCut(seed uint64) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -72,6 +74,7 @@ func (d *Disk) surviveNames(p *policy) {
 		// The ends as often as anything between.
 		until = min(max(p.rng.IntN(2*len(pending)+1)-len(pending)/2, 0), len(pending))
 	}
+	p.journal = d.log.durable
 	lost := make(map[*dirOp]bool)
 	for n, o := range pending {
 		keep := n < until
@@ -87,6 +90,9 @@ func (d *Disk) surviveNames(p *policy) {
 		}
 		for _, c := range o.changes {
 			c.setDurable()
+		}
+		if p.ordered {
+			p.journal = o.seq
 		}
 	}
 }
@@ -124,8 +130,14 @@ func (i *Inode) survive(p *policy) error {
 // surviveSize draws how many of the changes of size are kept, and the size.
 func (c *content) surviveSize(p *policy) (size int64, kept int) {
 	size = c.durable
+	must := 0
+	for n, s := range c.sizes {
+		if s.journal != 0 && s.journal <= p.journal {
+			must = n + 1
+		}
+	}
 	for kept < len(c.sizes) {
-		if p.rng.Float64() < p.keepData {
+		if kept < must || p.rng.Float64() < p.keepData {
 			size = c.sizes[kept].to
 			kept++
 			continue
