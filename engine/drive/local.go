@@ -64,6 +64,8 @@ type Local struct {
 	lastGood atomic.Int64 // Unix nanoseconds of the last successful fsync
 	dirs     [fanOut]fanDir
 	blobsDir dirSync
+	fansMade atomic.Int32  // by this process, when first needed
+	fansDone chan struct{} // closed when makeFans has ended
 	buffers  buffers
 
 	mu   sync.Mutex
@@ -72,9 +74,13 @@ type Local struct {
 
 // fanOut is the number of directories of shards. A shard's directory is named after
 // its blob id's last byte, the low one of the session's counter, so that blobs made
-// one after the other spread. They are made when first needed: 256 take a second on
-// a busy disk.
+// one after the other spread.
 const fanOut = 256
+
+// fanAhead is how many of them are made when first needed, each with an fsync; then
+// the drive is in use, and the rest is made at once, on the side. All at start would
+// take a second of a busy disk.
+const fanAhead = 8
 
 // fanDir is one of them.
 type fanDir struct {
@@ -100,7 +106,7 @@ type identity struct {
 // be written opens and is Suspect.
 func Open(ctx context.Context, opt Options) (*Local, error) {
 	opt.defaults()
-	d := &Local{opt: opt, fs: opt.FS, guard: newGuard(opt.Path), probes: newGuard(opt.Path)}
+	d := &Local{opt: opt, fs: opt.FS, guard: newGuard(opt.Path), probes: newGuard(opt.Path), fansDone: make(chan struct{})}
 	d.health.log, d.health.guard = opt.Logger, d.guard
 	d.guard.onHung = d.health.hungChanged
 	err := d.probes.run(ctx, "drive.Open", 3*opt.Deadline, d.attach, func() { d.release() })
@@ -204,7 +210,39 @@ func (d *Local) makeFan(fan int, dir string) error {
 		return err
 	}
 	d.dirs[fan].made.Store(true)
+	if d.fansMade.Add(1) == fanAhead {
+		go d.makeFans()
+	}
 	return nil
+}
+
+// makeFans makes what is missing of the directories of shards, with one fsync for
+// all. It stops when the drive goes offline. Its errors are found again by who needs
+// the directory. Runs once.
+func (d *Local) makeFans() {
+	defer close(d.fansDone)
+	gen := d.health.gen.Load()
+	blobs := path.Join(d.opt.Path, blobsDir)
+	var made []int
+	for i := range fanOut {
+		if d.dirs[i].made.Load() {
+			continue
+		}
+		if d.State() == Offline {
+			return
+		}
+		err := d.fs.Mkdir(fmt.Sprintf("%s/%02x", blobs, i))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return
+		}
+		made = append(made, i)
+	}
+	if err := d.blobsDir.sync(d.fs, blobs); err != nil || d.health.gen.Load() != gen {
+		return
+	}
+	for _, i := range made {
+		d.dirs[i].made.Store(true)
+	}
 }
 
 func (d *Local) emptyTmp() error {
@@ -231,6 +269,12 @@ func (d *Local) emptyTmp() error {
 // it. Operations under way fail.
 func (d *Local) Close() error {
 	d.health.change("closed", func() { d.health.closed = true })
+	if d.fansMade.Load() >= fanAhead {
+		select { // the state told it to stop; it may hang in the file system
+		case <-d.fansDone:
+		case <-time.After(time.Second):
+		}
+	}
 	return d.release()
 }
 
