@@ -115,10 +115,10 @@ func do[Q any](ctx context.Context, c *Client, ch change, body Q) error {
 			return err
 		case what == gaveUp:
 			c.settle(n, seq, ch)
-		case ch.pin != 0:
-			// Opens live and die with the session; the new one has what was counted, and
-			// this one is not.
-			continue
+		case ch.pin > 0:
+			continue // it died with the old session; the caller wants it in the new one
+		case ch.pin < 0:
+			return nil // so did what was to be released
 		case !a.doubt:
 			return err
 		}

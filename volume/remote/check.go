@@ -191,11 +191,7 @@ func checkHeld(h api.Held) error {
 			return bad("lease %d on inode %d", w.Token, w.Ino)
 		}
 	}
-	return checkOpens(h.Opens)
-}
-
-func checkOpens(opens []api.HeldOpen) error {
-	for _, o := range opens {
+	for _, o := range h.Opens {
 		if o.Ino == 0 || o.Count < 1 || o.Count > 1<<24 {
 			return bad("%d opens of inode %d", o.Count, o.Ino)
 		}

@@ -137,8 +137,8 @@ func timeout(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// The server ends the session: the holder hears of it, and the client goes on with
-// a new one, in which the open files are open again.
+// The server ends the session: the holder hears of it, opens again what it needs,
+// and the client goes on with a new session.
 func TestSessionLost(t *testing.T) {
 	cnt := newCounter()
 	cnt.block = make(chan struct{})
@@ -146,6 +146,10 @@ func TestSessionLost(t *testing.T) {
 	n := startNode(t, st)
 	m := &mount{}
 	c := dialNode(t, n.addr, m)
+	repinned := make(chan error, 1)
+	m.onLost = func() { // as fusefs does it
+		go func() { _, err := c.Open(t.Context(), 5); repinned <- err }()
+	}
 	old := c.SessionID()
 	if _, err := c.Open(t.Context(), 5); err != nil {
 		t.Fatal(err)
@@ -164,6 +168,9 @@ func TestSessionLost(t *testing.T) {
 	waitFor(t, "Lost", func() bool { return m.losses() == 1 })
 	waitFor(t, "a new session", func() bool { return c.SessionID() != 0 && c.SessionID() != old })
 	close(cnt.block)
+	if err := <-repinned; err != nil {
+		t.Fatal(err)
+	}
 	if err := <-pending; err != nil {
 		t.Fatalf("a call that changes nothing: %v", err)
 	}

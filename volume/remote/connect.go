@@ -126,21 +126,17 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 		return newNumbers(), nil // Close finds that its session is over
 	}
 	c.log.Error("the session ended on the server: unflushed bytes and leases are lost", slog.Uint64("session", uint64(c.id)), slog.Any("err", err))
-	c.opts.Holder.Lost(err)
 	c.mu.Lock()
 	c.numbers, c.token, c.id = nil, nil, 0
+	clear(c.opens) // nothing in flight is still to be counted: see unlink
 	c.mu.Unlock()
+	c.opts.Holder.Lost(err)
 	return c.begin(ctx, conn)
 }
 
 func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
-	payload, err := c.codec.Encode(c.openFiles())
-	if err != nil {
-		return nil, err
-	}
 	var a beginAns
-	_, err = conn.Call(ctx, &rpc.Call{Method: mBegin, Header: beginReq{c.opts.Node}, Payload: [][]byte{payload}, Reply: &a})
-	if err != nil {
+	if _, err := conn.Call(ctx, &rpc.Call{Method: mBegin, Header: beginReq{c.opts.Node}, Reply: &a}); err != nil {
 		return nil, err
 	}
 	if a.ID == 0 || len(a.Token) == 0 {

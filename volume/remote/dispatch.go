@@ -96,14 +96,13 @@ func (p *peer) adopt(ses *session) error {
 
 func (p *peer) begin(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	var q beginReq
-	var opens []api.HeldOpen
-	if err := first(r.Decode(&q), r.DecodePayload(&opens)); err != nil {
+	if err := r.Decode(&q); err != nil {
 		return rpc.Answer{}, err
 	}
-	if err := first(q.check(), checkOpens(opens)); err != nil {
+	if err := q.check(); err != nil {
 		return rpc.Answer{}, err
 	}
-	a, err := p.srv.begin(ctx, p, q.Node, opens)
+	a, err := p.srv.begin(ctx, p, q.Node)
 	return rpc.Answer{Header: a}, err
 }
 

@@ -31,7 +31,7 @@
 //
 // When the server says that the session is over (it was silent for too long), the
 // holder is told, changing calls that were in flight fail with errs.UnknownOutcome
-// (errs.Fenced if they were never sent), and a new session begins. Files that were
-// open are opened again in it, where they still exist; calls that change nothing go
-// on as if nothing had happened.
+// (errs.Fenced if they were never sent), and a new session begins. Opens died with
+// the old one, and the holder opens again what it still needs; calls that change
+// nothing go on as if nothing had happened.
 package remote

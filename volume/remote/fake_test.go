@@ -309,6 +309,8 @@ func (n *node) kill() {
 type mount struct {
 	onRecall func(ctx context.Context, ino twofold.Ino, token uint64) error
 
+	onLost func()
+
 	mu   sync.Mutex
 	held api.Held
 	lost []error
@@ -333,6 +335,9 @@ func (m *mount) Lost(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lost = append(m.lost, err)
+	if m.onLost != nil {
+		m.onLost()
+	}
 }
 
 func (m *mount) losses() int {

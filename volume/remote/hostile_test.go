@@ -29,7 +29,7 @@ func rawMount(t testing.TB, n *node) *rpc.Conn {
 func rawBegin(t testing.TB, c *rpc.Conn) beginAns {
 	t.Helper()
 	var a beginAns
-	if _, err := c.Call(t.Context(), &rpc.Call{Method: mBegin, Header: beginReq{"raw"}, Payload: [][]byte{{0x80}}, Reply: &a}); err != nil {
+	if _, err := c.Call(t.Context(), &rpc.Call{Method: mBegin, Header: beginReq{"raw"}, Reply: &a}); err != nil {
 		t.Fatal(err)
 	}
 	return a
@@ -98,7 +98,7 @@ func TestBadRequests(t *testing.T) {
 		"settle far ahead":      {m: mSettle, header: settleReq{1 << 40}},
 		"wrong type":            {m: mLookup, header: "a string"},
 		"no header":             {m: mLookup},
-		"second begin":          {m: mBegin, header: beginReq{"raw"}, payload: []byte{0x80}},
+		"second begin":          {m: mBegin, header: beginReq{"raw"}},
 		"bad holdings":          {m: mResume, header: resumeReq{ID: 1}, payload: []byte{1, 2, 3}},
 		"unknown method":        {m: 999},
 		"a server's method":     {m: mRecall, header: leaseReq{1, 1}},

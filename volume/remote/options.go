@@ -16,9 +16,12 @@ import (
 type Options struct {
 	Endpoint string // host:port of the server's S3 port
 	Secret   rpc.Secret
-	Holder   api.Holder
-	Logger   *slog.Logger
-	Node     string // what the server's operator sees; default host name and pid
+	// Holder's Held and Lost are called while there is no connection: they must not
+	// wait for calls of the client. Lost may start some (opens of the files that are
+	// still needed), which then run in the new session.
+	Holder api.Holder
+	Logger *slog.Logger
+	Node   string // what the server's operator sees; default host name and pid
 
 	// KeepAlive is how often the server is told that this mount lives, which must be
 	// well within its lease term. Default 2 s.

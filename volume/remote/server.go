@@ -91,20 +91,13 @@ func (s *Server) leave() {
 }
 
 // begin makes a session for a mount that has none.
-func (s *Server) begin(ctx context.Context, p *peer, node string, opens []api.HeldOpen) (beginAns, error) {
+func (s *Server) begin(ctx context.Context, p *peer, node string) (beginAns, error) {
 	ses := newSession(s)
 	vol, err := s.sessions.Begin(ctx, node, ses)
 	if err != nil {
 		return beginAns{}, err
 	}
 	ses.start(vol)
-	for _, o := range opens {
-		for range o.Count {
-			if _, err := vol.Files().Open(ctx, o.Ino); err != nil {
-				break // gone: the mount will find out when it reads
-			}
-		}
-	}
 	s.admit(ses)
 	if err := p.adopt(ses); err != nil {
 		// The mount never heard of this session and can't come back to it.

@@ -50,8 +50,6 @@ type (
 		Body  T      `cbor:"3,keyasint"`
 	}
 
-	// beginReq has the files that are open, of a session that ended, as payload
-	// (CBOR of []api.HeldOpen).
 	beginReq struct {
 		Node string `cbor:"1,keyasint"`
 	}
