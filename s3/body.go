@@ -27,9 +27,12 @@ import (
 const minRate = 1 << 10
 
 // hashes are a body's, kept in a pool.
-type hashes struct{ md5, sha hash.Hash }
+type hashes struct {
+	md5, sha hash.Hash
+	buf      []byte // for an aws-chunked body; nil until the first one
+}
 
-func newHashes() *hashes { return &hashes{md5.New(), sha256.New()} }
+func newHashes() *hashes { return &hashes{md5: md5.New(), sha: sha256.New()} }
 
 // body is a request's content on its way to the volume. Read yields exactly size
 // bytes, and io.EOF only when everything that was announced has been verified:
@@ -183,18 +186,21 @@ func (rq *request) openBody(limit int64) (*body, error) {
 	if err := b.expectChecksum(rq.r.Header, rq.hasTrailer()); err != nil {
 		return nil, err
 	}
+	b.hashes = rq.hashes.Get().(*hashes)
+	b.hashes.md5.Reset()
+	b.hashes.sha.Reset()
 	b.src = &pacedReader{src: rq.r.Body, rc: http.NewResponseController(rq.w), idle: rq.idle}
 	if rq.auth.Payload >= sigv4.PayloadChunks {
-		cfg := chunked.Config{Length: size, Trailer: rq.hasTrailer()}
+		if b.hashes.buf == nil {
+			b.hashes.buf = make([]byte, chunked.BufferSize)
+		}
+		cfg := chunked.Config{Length: size, Trailer: rq.hasTrailer(), Buffer: b.hashes.buf}
 		if rq.auth.Chunks != nil {
 			cfg.Verifier = rq.auth.Chunks
 		}
 		b.chunks = chunked.NewReader(b.src, cfg)
 		b.src = b.chunks
 	}
-	b.hashes = rq.hashes.Get().(*hashes)
-	b.hashes.md5.Reset()
-	b.hashes.sha.Reset()
 	return b, nil
 }
 

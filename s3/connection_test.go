@@ -15,6 +15,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"twofold"
 )
 
 // rawConn speaks to the server byte by byte.
@@ -195,5 +197,52 @@ func TestTarget(t *testing.T) {
 		if b, k, _ := s.target(r); b != x.bucket || k != x.key {
 			t.Errorf("%s%s: %q %q", x.host, x.path, b, k)
 		}
+	}
+}
+
+// panicVolume panics in its HeadObject.
+type panicVolume struct{ *fakeVolume }
+
+func (panicVolume) HeadObject(context.Context, twofold.BucketName, twofold.Key) (ObjectInfo, error) {
+	panic("a bug")
+}
+
+// TestPanic: a bug costs one request, and is answered.
+func TestPanic(t *testing.T) {
+	var log strings.Builder
+	h := New(Config{Volume: panicVolume{newFakeVolume()}, Credentials: testCreds{testUser: testSecret},
+		Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	c := call{method: "HEAD", target: "/bucket/key"}
+	resp, err := srv.Client().Do(c.request(t, srv.URL))
+	noErr(t, err)
+	if resp.StatusCode != 500 || !strings.Contains(log.String(), "a bug") {
+		t.Fatal(resp.StatusCode, log.String())
+	}
+}
+
+// TestLogKeepsSecrets: no secret and no signature is logged, at any level.
+func TestLogKeepsSecrets(t *testing.T) {
+	var log strings.Builder
+	v := newFakeVolume()
+	noErr(t, v.CreateBucket(context.Background(), "bucket", ""))
+	h := New(Config{Volume: v, Credentials: testCreds{testUser: testSecret},
+		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	for _, target := range []string{"/bucket/none", "/bucket?list-type=2"} {
+		c := call{method: "GET", target: target}
+		req := c.request(t, srv.URL)
+		resp, err := srv.Client().Do(req)
+		noErr(t, err)
+		resp.Body.Close()
+		_, sig, _ := strings.Cut(req.Header.Get("Authorization"), "Signature=")
+		if strings.Contains(log.String(), sig) || strings.Contains(log.String(), testSecret) {
+			t.Fatal(log.String())
+		}
+	}
+	if !strings.Contains(log.String(), "op=GetObject") || !strings.Contains(log.String(), "status=404") {
+		t.Fatal(log.String())
 	}
 }

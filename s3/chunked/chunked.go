@@ -28,8 +28,10 @@ const (
 	maxLine     = 4 << 10  // bytes of a chunk's header or of one line of the trailer
 	maxTrailer  = 16 << 10 // bytes of all trailer lines
 	maxTrailers = 32
-	bufferSize  = 8 << 10
 )
+
+// BufferSize is the size of a Reader's buffer in bytes: more than any line.
+const BufferSize = 8 << 10
 
 // Verifier checks signatures; nil where chunks are not signed.
 type Verifier interface {
@@ -47,6 +49,7 @@ type Config struct {
 	Verifier Verifier // nil: unsigned
 	Trailer  bool     // a trailer may follow, and with a Verifier it must be signed
 	Length   int64    // bytes of content: x-amz-decoded-content-length
+	Buffer   []byte   // BufferSize bytes to work in, the Reader's while it is read; nil: its own
 }
 
 type state uint8
@@ -76,7 +79,10 @@ var _ io.Reader = (*Reader)(nil)
 
 // NewReader decodes src.
 func NewReader(src io.Reader, cfg Config) *Reader {
-	d := &Reader{cfg: cfg, src: src, total: cfg.Length, buf: make([]byte, bufferSize)}
+	d := &Reader{cfg: cfg, src: src, total: cfg.Length, buf: cfg.Buffer}
+	if len(d.buf) < BufferSize {
+		d.buf = make([]byte, BufferSize)
+	}
 	if cfg.Verifier != nil {
 		d.hash = sha256.New()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -32,6 +33,16 @@ func TestEscaped(t *testing.T) {
 		}, s)
 		if got.K != want {
 			t.Fatalf("%q came back as %q", want, got.K)
+		}
+	})
+}
+
+func TestTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(-60e9, 250e9).Draw(t, "s"), rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC()
+		want := at.Format("2006-01-02T15:04:05.000Z")
+		if got := string(appendTime(nil, at)); got != want && at.Year() >= 0 {
+			t.Fatalf("%s, want %s", got, want)
 		}
 	})
 }
