@@ -219,6 +219,7 @@ func TestHealWhatIsLeft(t *testing.T) {
 		b := r.write(want)
 		stripes := (size + erasure.StripeSize - 1) / erasure.StripeSize
 		opens := n
+		other := make(map[string]int) // shards that agree with each other on another coding
 		good := make([]int, stripes)
 		for _, d := range r.drives {
 			switch dmg := rapid.SampledFrom(damages()).Draw(rt, "damage"); dmg.name {
@@ -231,8 +232,12 @@ func TestHealWhatIsLeft(t *testing.T) {
 				dmg.do(d, b.ID, stripes)
 			default:
 				opens--
+				other[dmg.name]++
 				dmg.do(d, b.ID, stripes)
 			}
+		}
+		if other["outdated"] >= int(b.Data) || other["other coding"] > int(b.Data) {
+			return // which of the two is the blob can't be told
 		}
 		ok := opens >= int(b.Data)
 		for _, g := range good {
@@ -247,6 +252,21 @@ func TestHealWhatIsLeft(t *testing.T) {
 			r.whole(b, want)
 		}
 	})
+}
+
+// TestTwoCodingsAreLeftAlone: where it can't be told which shards are the blob's, none
+// is written over.
+func TestTwoCodingsAreLeftAlone(t *testing.T) {
+	r := newRig(t, 4, 2)
+	want := content(1000, 1)
+	b := r.write(want)
+	for _, d := range r.drives[:2] {
+		d.Rewrite(b.ID, func(i *drive.ShardInfo) { i.Trailer.Size-- })
+	}
+	if s, err := r.h.Scrub(context.Background()); err != nil || s.Repaired != 0 || s.Unrecoverable != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	r.reads(b, want)
 }
 
 // TestReadQueuesRepair: what a read or a write leaves damaged is healed without

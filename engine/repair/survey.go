@@ -33,8 +33,8 @@ func codingOf(i drive.ShardInfo) coding {
 	return coding{i.Header.Data, i.Header.Parity, i.Header.Stripe, i.Trailer.Size}
 }
 
-// survey decides which coding is the blob's (the one that enough shards agree on to
-// be read back), which shards are good, and where the others go: each index to the
+// survey decides which coding is the blob's (the one that enough shards agree on for
+// it to be read back), which shards are good, and where the others go: each index to the
 // slot it belongs to, or, where shards have moved, to one that has none.
 // errs.NotFound: no drive has anything; errs.ReadQuorum: too few have.
 func survey(cluster twofold.ClusterID, id twofold.BlobID, set twofold.SetID, states []engine.ShardState, bad erasure.Set) (*surveyed, error) {
@@ -99,21 +99,26 @@ func belongs(cluster twofold.ClusterID, id twofold.BlobID, set twofold.SetID, n 
 		int(h.Data)+int(h.Parity) == n && erasure.Valid(int(h.Data), int(h.Parity))
 }
 
-// agreed is the coding that the most shards have, if they are enough to read.
+// agreed is the coding of which there are enough shards to read the blob. Two of
+// them can't be: a blob is written once. If there were, nothing is certain, and
+// nothing is written over.
 func agreed(cluster twofold.ClusterID, id twofold.BlobID, set twofold.SetID, states []engine.ShardState) (coding, bool) {
 	shards := make(map[coding]erasure.Set)
-	var best coding
 	for _, st := range states {
-		if st.Err != nil || !belongs(cluster, id, set, len(states), st.Info) {
-			continue
-		}
-		c := codingOf(st.Info)
-		shards[c] = shards[c].With(int(st.Info.Header.Index))
-		if shards[c].Len() > shards[best].Len() {
-			best = c
+		if st.Err == nil && belongs(cluster, id, set, len(states), st.Info) {
+			c := codingOf(st.Info)
+			shards[c] = shards[c].With(int(st.Info.Header.Index))
 		}
 	}
-	return best, best.data > 0 && shards[best].Len() >= int(best.data)
+	var found coding
+	readable := 0
+	for c, have := range shards {
+		if have.Len() >= int(c.data) {
+			found = c
+			readable++
+		}
+	}
+	return found, readable == 1
 }
 
 func unreadable(id twofold.BlobID, states []engine.ShardState) error {
