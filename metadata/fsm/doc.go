@@ -14,7 +14,6 @@
 //	m "ino" | "bucket" | "session"       next number to give out (8 bytes)
 //	b <bucket name>                      Bucket
 //	B <bucket id 8>                      bucket name (bytes)
-//	U <bucket id 8>                      objects, bytes in the bucket (8 + 8 bytes)
 //	i <ino 8>                            Inode
 //	e <dir ino 8> <component>            Entry: a file, link or special file
 //	e <dir ino 8> <component> "/"        Entry: a directory

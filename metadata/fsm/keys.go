@@ -12,7 +12,6 @@ const (
 	pMeta      = 'm'
 	pBucket    = 'b'
 	pBucketID  = 'B'
-	pUsage     = 'U'
 	pInode     = 'i'
 	pEntry     = 'e'
 	pLink      = 'h'
@@ -64,7 +63,6 @@ func id16(prefix byte, id [16]byte) string {
 
 func bucketKey(n twofold.BucketName) string  { return string(rune(pBucket)) + string(n) }
 func bucketIDKey(id twofold.BucketID) string { return num(pBucketID, uint64(id)) }
-func usageKey(id twofold.BucketID) string    { return num(pUsage, uint64(id)) }
 func inodeKey(i twofold.Ino) string          { return num(pInode, uint64(i)) }
 func orphanKey(i twofold.Ino) string         { return num(pOrphan, uint64(i)) }
 func sessionKey(s twofold.SessionID) string  { return num(pSession, uint64(s)) }
