@@ -320,21 +320,23 @@ func TestOpenFails(t *testing.T) {
 		t.Fatalf("hanging: %v", err)
 	}
 	hang.Remove()
+	eventually(t, "what hung has ended, and given the lock back", func() bool {
+		d, err := drive.Open(t.Context(), opt)
+		if err == nil {
+			d.Close()
+		}
+		return err == nil
+	})
 	for skip := 0; ; skip++ {
-		var d *drive.Local
-		eventually(t, "the lock is free", func() (free bool) {
-			i := r.fs.Inject(errorfs.Rule{Ops: errorfs.All &^ errorfs.Close, Skip: skip, Times: 1, Err: syscall.EIO})
-			var err error
-			d, err = drive.Open(t.Context(), opt)
-			i.Remove()
-			if i.Hits() == 0 {
-				return !errs.Is(err, errs.Busy)
-			}
-			if err == nil {
-				t.Fatalf("opened in spite of an error at step %d", skip)
-			}
-			return !errs.Is(err, errs.Busy)
-		})
+		i := r.fs.Inject(errorfs.Rule{Ops: errorfs.All &^ errorfs.Close, Skip: skip, Times: 1, Err: syscall.EIO})
+		d, err := drive.Open(t.Context(), opt)
+		i.Remove()
+		switch {
+		case i.Hits() == 0 && err != nil:
+			t.Fatalf("no error was injected, and yet: %v", err)
+		case i.Hits() == 1 && (err == nil || errs.Is(err, errs.Busy)):
+			t.Fatalf("with an error at step %d: %v", skip, err)
+		}
 		if d != nil {
 			d.Close()
 			if skip < 10 {
