@@ -70,6 +70,7 @@ func (rq *request) completeBody() ([]byte, error) {
 	for _, name := range checksumHeaders() {
 		h.Del(name)
 	}
+	h.Del("X-Amz-Sdk-Checksum-Algorithm")
 	with := *rq
 	r := *rq.r
 	r.Header = h

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"twofold/s3/s3err"
+	"twofold/s3/sigv4"
 )
 
 // MaxUserMeta is the most bytes of an object's user metadata, names and values
@@ -45,6 +46,27 @@ func checkHeaders(h http.Header) error {
 		}
 	}
 	return nil
+}
+
+// hoist makes headers of the x-amz-* parameters of a presigned URL: SDKs move them
+// there, and S3 takes them for the same.
+func hoist(h http.Header, q sigv4.Params) {
+	for i := range q {
+		if name := q[i].Name; len(name) < 6 || !strings.EqualFold(name[:6], "x-amz-") {
+			continue
+		}
+		name := http.CanonicalHeaderKey(q[i].Name)
+		switch name {
+		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signedheaders", "X-Amz-Signature",
+			"X-Amz-Security-Token", "X-Amz-Content-Sha256":
+			continue
+		case "X-Amz-Sdk-Checksum-Algorithm": // it announces nothing by itself
+			continue
+		}
+		if _, ok := h[name]; !ok {
+			h[name] = []string{q[i].Value}
+		}
+	}
 }
 
 // attrs reads what a request says of the object that it makes.

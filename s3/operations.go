@@ -28,6 +28,10 @@ func (rq *request) find(l level) (operation, error) {
 	case bucketLevel:
 		return rq.findBucket()
 	}
+	return rq.findService()
+}
+
+func (rq *request) findService() (operation, error) {
 	switch rq.r.Method {
 	case http.MethodGet:
 		return operation{"ListBuckets", (*request).listBuckets}, nil
@@ -39,6 +43,14 @@ func (rq *request) find(l level) (operation, error) {
 
 func (rq *request) findBucket() (operation, error) {
 	q := rq.q
+	// A sub-resource by a method that it does not have is refused: DELETE ?uploads
+	// must not delete the bucket.
+	switch method := rq.r.Method; {
+	case method != http.MethodGet && (q.Has("location") || q.Has("uploads")):
+		return operation{}, rq.methodNotAllowed("GET")
+	case method != http.MethodPost && q.Has("delete"):
+		return operation{}, rq.methodNotAllowed("POST")
+	}
 	switch rq.r.Method {
 	case http.MethodGet:
 		switch {
@@ -67,6 +79,12 @@ func (rq *request) findBucket() (operation, error) {
 
 func (rq *request) findObject() (operation, error) {
 	q := rq.q
+	switch method := rq.r.Method; {
+	case method != http.MethodPost && q.Has("uploads"):
+		return operation{}, rq.methodNotAllowed("POST")
+	case method == http.MethodHead && q.Has("uploadId"):
+		return operation{}, rq.methodNotAllowed("GET, PUT, POST, DELETE")
+	}
 	switch rq.r.Method {
 	case http.MethodGet:
 		if q.Has("uploadId") {

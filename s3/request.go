@@ -90,6 +90,11 @@ func (rq *request) run(l level) (err error) {
 			return err
 		}
 	}
+	if rq.auth.Presigned {
+		hoist(rq.r.Header, rq.q)
+		op, notFound = rq.find(l) // x-amz-copy-source may have been in the query
+		rq.op = op
+	}
 	if notFound != nil {
 		return notFound
 	}

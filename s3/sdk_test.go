@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -77,6 +79,14 @@ func minioClient(t testing.TB, srv *httptest.Server, trailing bool) *minio.Clien
 		t.Fatal(err)
 	}
 	return c
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
 }
 
 func noErr(t testing.TB, err error) {
@@ -195,6 +205,27 @@ func TestAWSPresigned(t *testing.T) {
 	noErr(t, err)
 	if b, _ := io.ReadAll(resp.Body); string(b) != "hello" || resp.Header.Get("Content-Type") != "text/x" {
 		t.Fatalf("%d %s", resp.StatusCode, b)
+	}
+	mode, err := p.PresignGetObject(ctx, &awss3.GetObjectInput{Bucket: aws.String("bucket"), Key: aws.String("pre signed/ü"),
+		ExpectedBucketOwner: aws.String("123456789012"), ChecksumMode: types.ChecksumModeEnabled})
+	noErr(t, err)
+	resp, err = srv.Client().Do(&http.Request{Method: "GET", URL: mustURL(mode.URL), Header: mode.SignedHeader})
+	noErr(t, err)
+	if resp.StatusCode != 200 {
+		t.Fatal(resp.Status)
+	}
+	// What the URL says counts as a header: tags are not ignored, a checksum is verified.
+	for param, want := range map[string]int{"X-Amz-Tagging=a%3Db": 501, "x-amz-checksum-crc32=AAAAAA%3D%3D": 400, "x-amz-meta-a=b": 200, "x-amz-copy-source=bucket%2Fnone": 404} {
+		req, _ := http.NewRequest("PUT", srv.URL+"/bucket/hoisted?X-Amz-Expires=60&"+param, nil)
+		u, _, err := v4.NewSigner().PresignHTTP(ctx, aws.Credentials{AccessKeyID: testUser, SecretAccessKey: testSecret}, req,
+			"UNSIGNED-PAYLOAD", "s3", "us-east-1", time.Now(), func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+		noErr(t, err)
+		req, _ = http.NewRequest("PUT", u, strings.NewReader("hello"))
+		resp, err := srv.Client().Do(req)
+		noErr(t, err)
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s", param, resp.Status)
+		}
 	}
 	resp, err = srv.Client().Get(get.URL + "0")
 	noErr(t, err)
@@ -467,6 +498,29 @@ func TestMinio(t *testing.T) {
 		close(objects)
 		for e := range c.RemoveObjects(ctx, "bucket", objects, minio.RemoveObjectsOptions{}) {
 			t.Fatal(e)
+		}
+	}
+}
+
+// TestAWSOverTLS: over TLS the SDK sends unsigned chunks with a trailer.
+func TestAWSOverTLS(t *testing.T) {
+	v := newFakeVolume()
+	srv := httptest.NewTLSServer(New(Config{Volume: v, Credentials: testCreds{testUser: testSecret}}))
+	t.Cleanup(srv.Close)
+	c := awsClient(srv)
+	ctx := context.Background()
+	_, err := c.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: aws.String("bucket")})
+	noErr(t, err)
+	data := randomBytes(300 << 10)
+	for _, body := range []io.Reader{bytes.NewReader(data), io.MultiReader(bytes.NewReader(data))} {
+		put, err := c.PutObject(ctx, &awss3.PutObjectInput{Bucket: aws.String("bucket"), Key: aws.String("k"), Body: body,
+			ContentLength: aws.Int64(int64(len(data))), ContentEncoding: aws.String("gzip")})
+		noErr(t, err)
+		if put.ChecksumCRC32 == nil || !bytes.Equal(v.buckets["bucket"].objects["k"].data, data) {
+			t.Fatal("stored wrong")
+		}
+		if e := v.buckets["bucket"].objects["k"].info.Headers["Content-Encoding"]; e != "gzip" {
+			t.Fatalf("Content-Encoding %q", e)
 		}
 	}
 }
