@@ -7,12 +7,18 @@ import (
 )
 
 // guard runs f, which may use a drive, on a goroutine of its own: a drive that fails
-// ends that goroutine (logStore.die), and one that hangs leaves it behind.
+// ends that goroutine (logStore.die), and one that hangs leaves it behind. The raft
+// library panics where a log holds what it can't decode; that is an error here.
 func guard(limit time.Duration, f func() error) error {
 	ch := make(chan error, 1)
 	go func() {
 		err := errs.Newf("replica", errs.Unavailable, "the drive failed")
-		defer func() { ch <- err }()
+		defer func() {
+			if r := recover(); r != nil {
+				err = errs.Newf("replica", errs.Corrupt, "the log can't be read: %v", r)
+			}
+			ch <- err
+		}()
 		err = f()
 	}()
 	t := time.NewTimer(limit)

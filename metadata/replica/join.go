@@ -28,7 +28,7 @@ func (g *Group) joinSoon(d Dir, anew bool) {
 		defer cancel()
 		for ctx.Err() == nil {
 			err := g.join(ctx, d, anew)
-			if err == nil || errs.Is(err, errs.Exists) {
+			if err == nil || errs.Is(err, errs.Exists) || g.ctx.Err() != nil {
 				return
 			}
 			g.log.Error("a metadata replica is not ready", "drive", d.Drive, "path", d.Path, "err", err)

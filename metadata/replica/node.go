@@ -314,7 +314,7 @@ func (n *node) history() (h history, err error) {
 	var from uint64
 	if meta, _ := n.snaps.newest(); meta != nil {
 		h.last = position{meta.Term, meta.Index}
-		h.config = raft.DecodeConfiguration(meta.Configuration)
+		h.config = raft.Configuration{Servers: meta.Configuration}
 		from = meta.Index
 	}
 	if h.term, err = n.disk.GetUint64([]byte("CurrentTerm")); err != nil {

@@ -85,6 +85,7 @@ func (g *Group) force(nodes []*node, histories []history) error {
 		return err
 	}
 	g.enlist(best)
+	g.elect([]*node{best})
 	for _, n := range nodes {
 		if n == best {
 			continue

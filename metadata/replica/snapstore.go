@@ -40,7 +40,7 @@ type snapMeta struct {
 	Version            int
 	Index, Term        uint64 // of the last entry it covers
 	Applied            uint64 // applied index of the state machine in it
-	Configuration      []byte // raft.EncodeConfiguration
+	Configuration      []raft.Server
 	ConfigurationIndex uint64
 }
 
@@ -58,7 +58,7 @@ func (m *snapMeta) id() string { return fmt.Sprintf("%020d-%d", m.Index, m.Term)
 func (m *snapMeta) raftMeta(size int64) *raft.SnapshotMeta {
 	return &raft.SnapshotMeta{
 		Version: raft.SnapshotVersionMax, ID: m.id(), Index: m.Index, Term: m.Term,
-		Configuration: raft.DecodeConfiguration(m.Configuration), ConfigurationIndex: m.ConfigurationIndex,
+		Configuration: raft.Configuration{Servers: m.Configuration}, ConfigurationIndex: m.ConfigurationIndex,
 		Size: size,
 	}
 }
@@ -116,8 +116,8 @@ func decodeSnapMeta(raw []byte) (m *snapMeta, err error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, errs.E(op, errs.Corrupt, err)
 	}
-	if m == nil || m.Version != snapVersion {
-		return nil, errs.Newf(op, errs.Corrupt, "a snapshot's META of a version unknown here")
+	if m == nil || m.Version != snapVersion || len(m.Configuration) == 0 {
+		return nil, errs.Newf(op, errs.Corrupt, "a snapshot's META that this program does not understand")
 	}
 	return m, nil
 }
@@ -245,6 +245,6 @@ func (s *snapStore) release() {
 func (s *snapStore) Create(_ raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	return &snapSink{store: s, meta: &snapMeta{
 		Version: snapVersion, Index: index, Term: term,
-		Configuration: raft.EncodeConfiguration(c), ConfigurationIndex: at,
+		Configuration: c.Servers, ConfigurationIndex: at,
 	}}, nil
 }
