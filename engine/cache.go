@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 
 	"twofold"
 	"twofold/engine/erasure"
@@ -72,10 +73,16 @@ func (b *BlobReader) cachedStripe(ctx context.Context, i int64, lo, hi int) (*er
 type readerCache struct {
 	max int
 
-	mu   sync.Mutex // guards what follows
-	byID map[twofold.BlobID]*list.Element
-	lru  *list.List // of *BlobReader, front most recent; each holds a reference
+	mu    sync.Mutex // guards what follows
+	byID  map[twofold.BlobID]*list.Element
+	lru   *list.List // of *BlobReader, front most recent; each holds a reference
+	timer *time.Timer
 }
+
+// readerIdle is after how long without a read a blob is closed: a drive that is to be
+// unmounted, or the space of a file that was deleted, should not wait for the next
+// blobs.
+const readerIdle = time.Minute
 
 func newReaderCache(max int) *readerCache {
 	return &readerCache{max: max, byID: make(map[twofold.BlobID]*list.Element), lru: list.New()}
@@ -96,7 +103,11 @@ func (c *readerCache) get(ctx context.Context, e *Engine, blob twofold.Blob) (*B
 	if el := c.byID[blob.ID]; el != nil {
 		out = append(out, c.remove(el))
 	}
+	b.used = time.Now()
 	c.byID[blob.ID] = c.lru.PushFront(b)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(readerIdle, c.expire)
+	}
 	for c.lru.Len() > c.max {
 		out = append(out, c.remove(c.lru.Back()))
 	}
@@ -118,8 +129,25 @@ func (c *readerCache) lookup(blob twofold.Blob) *BlobReader {
 	if b.blob != blob || !b.acquire() {
 		return nil
 	}
+	b.used = time.Now()
 	c.lru.MoveToFront(el)
 	return b
+}
+
+// expire lets go of the blobs that nobody reads any more.
+func (c *readerCache) expire() {
+	c.mu.Lock()
+	var out []*BlobReader
+	for el := c.lru.Back(); el != nil && time.Since(el.Value.(*BlobReader).used) >= readerIdle; el = c.lru.Back() {
+		out = append(out, c.remove(el))
+	}
+	if c.timer = nil; c.lru.Len() > 0 {
+		c.timer = time.AfterFunc(readerIdle, c.expire)
+	}
+	c.mu.Unlock()
+	for _, b := range out {
+		b.release()
+	}
 }
 
 // remove takes an element out; the caller holds mu and releases what it returns

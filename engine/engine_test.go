@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"twofold"
@@ -254,5 +255,26 @@ func TestSmallReadsReadLittle(t *testing.T) {
 	}
 	if reads != 1 || opens != 2 {
 		t.Errorf("%d blocks read, %d shards opened", reads, opens)
+	}
+}
+
+// TestIdleReadersAreClosed: what ReadAt keeps open is let go when nobody reads, and
+// never more than so many are.
+func TestIdleReadersAreClosed(t *testing.T) { synctest.Test(t, testIdleReaders) }
+
+func testIdleReaders(t *testing.T) {
+	r := newRig(t, 2, 0, func(o *Options) { o.OpenReaders = 5 })
+	for range 20 {
+		b := r.mustWrite(content(10, 1))
+		if _, err := r.e.ReadAt(context.Background(), b, make([]byte, 10), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.drives[0].InUse(); n != 5 {
+		t.Errorf("%d shards open", n)
+	}
+	time.Sleep(2*readerIdle + time.Second)
+	if n := r.drives[0].InUse(); n != 0 {
+		t.Errorf("%d shards open", n)
 	}
 }

@@ -27,6 +27,7 @@ type BlobReader struct {
 	misplaced atomic.Bool
 	last      erasure.Set // shards that are asked only where the others do not do
 	never     erasure.Set // shards that are not asked
+	used      time.Time   // when it was last taken from the cache; guarded by readerCache.mu
 
 	refs atomic.Int64 // readers and calls under way; the sources are closed at 0
 }

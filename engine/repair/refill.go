@@ -113,10 +113,8 @@ func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (h
 			}
 		})
 	}
-	asked, err := h.e.WalkSet(ctx, set, twofold.BlobID{}, func(f engine.Found) error {
-		if f.Asked&^f.On == 0 {
-			return nil
-		}
+	lacking := func(f engine.Found) bool { return f.Asked&^f.On != 0 }
+	asked, err := h.walk(ctx, set, twofold.BlobID{}, lacking, func(f engine.Found) error {
 		if nFailed.Load() >= maxFillFailures {
 			return errEnough
 		}

@@ -60,6 +60,7 @@ type Healer struct {
 	log   *slog.Logger
 	queue *queue
 	stats stats
+	chunk int // walkChunk, but in tests
 
 	scrubbing sync.Mutex // held by the scrub under way
 
@@ -100,7 +101,7 @@ func New(o Options) (*Healer, error) {
 		o.Cycle = 30 * 24 * time.Hour
 	}
 	h := &Healer{
-		o: o, e: o.Engine, log: o.Logger,
+		o: o, e: o.Engine, log: o.Logger, chunk: walkChunk,
 		queue:  newQueue(o.QueueLen, o.RetryDelay),
 		active: make(map[twofold.BlobID]*heal),
 	}

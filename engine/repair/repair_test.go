@@ -321,6 +321,7 @@ func TestRefillOfAReplacedDrive(t *testing.T) { synctest.Test(t, testRefill) }
 
 func testRefill(t *testing.T) {
 	r := newRig(t, 4, 2)
+	r.h.chunk = 7
 	var blobs []twofold.Blob
 	want := content(100000, 1)
 	for range 50 {
@@ -513,6 +514,7 @@ func testPaced(t *testing.T) {
 		o.Cycle, o.Poll = 100*time.Hour, time.Hour
 		o.Progress = func(p ScrubPosition) { mu.Lock(); places = append(places, p); mu.Unlock() }
 	})
+	r.h.chunk = 64
 	var last twofold.Blob
 	for range 600 {
 		last = r.write(content(1<<20, 1))

@@ -101,7 +101,11 @@ func (h *Healer) scrub(ctx context.Context, from ScrubPosition, p *pacer) error 
 		case set != from.Set:
 			after = twofold.BlobID{}
 		}
-		_, err := h.e.WalkSet(ctx, set, after, func(f engine.Found) error {
+		all := func(engine.Found) bool { return true }
+		_, err := h.walk(ctx, set, after, all, func(f engine.Found) error {
+			if ctx.Err() != nil {
+				return errs.E("repair.Scrub", errs.Canceled, context.Cause(ctx))
+			}
 			started := time.Now()
 			bytes := h.scrubBlob(ctx, set, f.ID)
 			h.scrubbed(ScrubPosition{set, f.ID}, bytes)
