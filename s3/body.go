@@ -10,10 +10,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"twofold/metadata"
 	"twofold/s3/checksum"
@@ -21,10 +18,6 @@ import (
 	"twofold/s3/s3err"
 	"twofold/s3/sigv4"
 )
-
-// minRate is the bytes per second below which a body is cut off, after the idle
-// timeout's grace: a client that trickles holds a connection for little.
-const minRate = 1 << 10
 
 // hashes are a body's, kept in a pool.
 type hashes struct {
@@ -213,85 +206,6 @@ func (rq *request) release(b *body) {
 	b.hashes = nil
 }
 
-func (rq *request) hasTrailer() bool {
-	return rq.auth.Payload == sigv4.PayloadChunksTrailer || rq.auth.Payload == sigv4.PayloadUnsignedChunks
-}
-
-// contentLength is the length of the content itself, without the chunks' framing.
-func (rq *request) contentLength() (int64, error) {
-	if rq.auth.Payload < sigv4.PayloadChunks {
-		_, announced := rq.r.Header["Content-Length"]
-		if rq.r.ContentLength < 0 || !announced && rq.r.ContentLength == 0 {
-			return 0, s3err.New(s3err.MissingContentLength)
-		}
-		return rq.r.ContentLength, nil
-	}
-	v := rq.r.Header.Get("X-Amz-Decoded-Content-Length")
-	if v == "" {
-		return 0, s3err.New(s3err.MissingContentLength)
-	}
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n < 0 {
-		return 0, s3err.Arg("x-amz-decoded-content-length", v, "x-amz-decoded-content-length must be a non-negative integer.")
-	}
-	return n, nil
-}
-
-// expectChecksum reads which checksum the client announces, in a header or for the
-// trailer.
-func (b *body) expectChecksum(h http.Header, trailer bool) error {
-	for _, a := range checksum.All() {
-		v, ok := h[a.Header()]
-		if !ok {
-			continue
-		}
-		if b.algo != "" {
-			return s3err.Msg(s3err.InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-		}
-		if len(v) != 1 || !a.ValidValue(v[0]) {
-			return invalidChecksum(strings.ToLower(a.Header()))
-		}
-		b.algo, b.want = a, v[0]
-	}
-	if trailer {
-		if err := b.expectTrailer(h["X-Amz-Trailer"]); err != nil {
-			return err
-		}
-	}
-	if v := strings.ToUpper(h.Get("X-Amz-Sdk-Checksum-Algorithm")); v != "" {
-		if !checksum.Algorithm(v).Valid() {
-			return s3err.Msg(s3err.InvalidRequest, "Value for x-amz-sdk-checksum-algorithm header is invalid.")
-		}
-		if b.algo == "" {
-			return s3err.Msg(s3err.InvalidRequest, "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
-		}
-	}
-	if b.algo != "" {
-		b.sum = b.algo.New()
-	}
-	return nil
-}
-
-func (b *body) expectTrailer(names []string) error {
-	for _, v := range names {
-		for name := range strings.SplitSeq(v, ",") {
-			if name = strings.ToLower(strings.TrimSpace(name)); name == "" {
-				continue
-			}
-			all := checksum.All()
-			i := slices.IndexFunc(all[:], func(a checksum.Algorithm) bool { return strings.ToLower(a.Header()) == name })
-			if i < 0 {
-				return s3err.Msg(s3err.InvalidRequest, "The value specified in the x-amz-trailer header is not supported")
-			}
-			if b.algo != "" {
-				return s3err.Msg(s3err.InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-			}
-			b.algo, b.trailer = all[i], true
-		}
-	}
-	return nil
-}
-
 // compute asks for the sum of an algorithm that the client did not announce.
 func (b *body) compute(a checksum.Algorithm) { b.algo, b.sum = a, a.New() }
 
@@ -312,40 +226,4 @@ func (rq *request) readAll(limit int64) ([]byte, Sum, error) {
 	}
 	sum, err := b.finish()
 	return data, sum, err
-}
-
-// pacedReader bounds how long a client may take: it must send something within
-// the idle timeout, and minRate on the whole.
-type pacedReader struct {
-	src   io.Reader
-	rc    *http.ResponseController
-	idle  time.Duration
-	start time.Time
-	set   time.Time // when the deadline was last set
-	n     int64
-}
-
-// Read implements io.Reader.
-func (p *pacedReader) Read(b []byte) (int, error) {
-	now := time.Now()
-	if p.start.IsZero() {
-		p.start = now
-	}
-	if now.Sub(p.set) > p.idle/16 {
-		p.set = now
-		deadline := now.Add(p.idle)
-		if d := p.start.Add(p.idle + time.Duration(p.n/minRate)*time.Second); d.Before(deadline) {
-			deadline = d
-		}
-		// Not every ResponseWriter has deadlines; those of a real connection do.
-		_ = p.rc.SetReadDeadline(deadline)
-	}
-	n, err := p.src.Read(b)
-	p.n += int64(n)
-	if err == io.EOF {
-		// The server watches the connection while the request goes on; that must
-		// not time out.
-		_ = p.rc.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }
