@@ -150,7 +150,7 @@ func TestFarBehind(t *testing.T) {
 	dirs := testDirs(t, 5)
 	g := openTest(t, Options{Dirs: dirs[:4], Bootstrap: true})
 	ctx := context.Background()
-	value := fmt.Sprintf("%020000d", 1)
+	value := fmt.Sprintf("%070000d", 1)
 	for i := range 600 {
 		if _, err := g.Apply(ctx, set(fmt.Sprint("k", i%50), value+fmt.Sprint(i))); err != nil {
 			t.Fatal(err)

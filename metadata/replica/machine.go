@@ -1,25 +1,22 @@
 package replica
 
 import (
+	"io"
 	"log/slog"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
 
-	"io"
-
 	"github.com/hashicorp/raft"
 
 	"twofold/internal/errs"
 	"twofold/metadata"
+	"twofold/metadata/fsm"
 	"twofold/metadata/kv"
 )
 
 // Entry is a committed command of the log.
-type Entry struct {
-	Index, Term uint64
-	Data        []byte // metadata.Encode(cmd)
-}
+type Entry = fsm.Entry
 
 // StateMachine applies commands to a kv.Store. Implemented by fsm.Machine.
 type StateMachine interface {
@@ -32,6 +29,8 @@ type StateMachine interface {
 	// Applied is the index of the last entry that Views see.
 	Applied() uint64
 }
+
+var _ StateMachine = (*fsm.Machine)(nil)
 
 // index is a replica's applied state: the store and the machine on it.
 type index struct {

@@ -71,10 +71,11 @@ func newNode(d Dir, o *Options, onFail func(*node)) *node {
 func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, err error) {
 	const op = "replica.open"
 	n = newNode(d, o, onFail)
+	made := n // a failing return makes n nil before this is deferred to
 	defer func() {
 		if err != nil {
 			err = errs.E(op, errs.KindOf(err), err)
-			_ = n.release()
+			_ = made.release()
 		}
 	}()
 	g0 := d.g0()

@@ -73,7 +73,11 @@ func (k *snapSink) Cancel() error {
 
 // Close implements raft.SnapshotSink: the snapshot is durable when it returns nil.
 func (k *snapSink) Close() error {
-	if err := k.finish(); err != nil {
+	err := k.finish()
+	if errs.Is(err, errs.Exists) {
+		return k.Cancel()
+	}
+	if err != nil {
 		return errors.Join(errs.E("replica.snapshots", errs.Other, err), k.Cancel())
 	}
 	return nil

@@ -154,11 +154,14 @@ func (s *snapStore) tempDir() string {
 }
 
 // publish puts the snapshot in dir, durable already, in its place. errs.Stale where
-// a newer one arrived meanwhile.
+// a newer one arrived meanwhile, errs.Exists where there is this one already.
 func (s *snapStore) publish(dir string, m *snapMeta) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.latest != nil && m.Index <= s.latest.Index {
+	if s.latest != nil && m.Index == s.latest.Index {
+		return errs.Newf("replica.snapshots", errs.Exists, "there is a snapshot %s", m.id())
+	}
+	if s.latest != nil && m.Index < s.latest.Index {
 		return errs.Newf("replica.snapshots", errs.Stale, "there is a newer snapshot than %s", m.id())
 	}
 	if err := os.Rename(dir, filepath.Join(s.dir, m.id())); err != nil {
