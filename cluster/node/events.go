@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"twofold"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
 	"twofold/internal/errs"
@@ -125,9 +126,9 @@ func (n *Node) remember(d *drive.Local) {
 // the layout wants.
 func (n *Node) addReplica(ctx context.Context) {
 	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
-	members := map[string]bool{}
+	members := map[twofold.DriveID]bool{}
 	for _, m := range n.group.Status().Replicas {
-		members[m.Drive.String()] = true
+		members[m.Drive] = m.State != "lost"
 	}
 	n.mu.Lock()
 	var open []placement.Drive
@@ -138,7 +139,7 @@ func (n *Node) addReplica(ctx context.Context) {
 		if n.slots[f.SetID()][f.Index].Drive().ID() != d.ID() || d.State() == drive.Offline {
 			continue
 		}
-		if members[d.ID().String()] {
+		if members[d.ID()] {
 			keep = append(keep, len(drives))
 		}
 		open = append(open, placement.Drive{Path: d.Path(), Set: f.SetID(), Index: f.Index})
