@@ -177,3 +177,75 @@ func compareTxn(t *rapid.T, x *txn, model map[string]string, from, to string) {
 		t.Fatalf("%d bytes, counted as %d", size, x.bytes)
 	}
 }
+
+// TestSameOnBadger: the store makes no difference, also when it is closed in between.
+func TestSameOnBadger(t *testing.T) {
+	d := newDuel(t, 11)
+	for range 200 {
+		d.step()
+	}
+	dir := t.TempDir()
+	for part := range 3 {
+		s, err := kv.Open(dir, kv.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(s, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.ApplyBatch(d.log[:len(d.log)*(part+1)/3]); err != nil {
+			t.Fatal(err)
+		}
+		if part == 2 && dump(t, s) != dump(t, d.store) {
+			t.Fatal("other bytes")
+		}
+		if err := m.View(Check); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestViewsMeanwhile: views beside ApplyBatch see whole commands, and the index
+// that goes with them.
+func TestViewsMeanwhile(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket("b")
+	first := r.index
+	stop, done := make(chan struct{}), make(chan error, 2)
+	for range 2 {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				err := r.m.View(func(v metadata.View) error {
+					page, err := v.List(b.ID, metadata.ListQuery{Max: 1000})
+					if err == nil && uint64(len(page.Items)) != v.Applied()-first {
+						err = errors.New("the index does not go with the keys")
+					}
+					return errors.Join(err, Check(v))
+				})
+				if err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+	}
+	for n := range 300 {
+		r.put(b, string(rune('a'+n%26))+"/"+string(rune('0'+n)), "x")
+	}
+	close(stop)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -37,6 +37,17 @@ func (d *duel) comp() string { return pick(d, "a", "a", "b", "c", "a!", "a0", ""
 
 func (d *duel) name() metadata.Name { return metadata.Name{Comp: d.comp(), File: d.rnd.IntN(6) == 0} }
 
+// entry is a directory and a name: mostly of something that is there.
+func (d *duel) entry() (twofold.Ino, metadata.Name) {
+	dir := d.node(func(n *mnode) bool { return len(n.children) > 0 })
+	if dir == nil || d.rnd.IntN(3) == 0 {
+		return d.dirIno(), d.name()
+	}
+	s := pick(d, slices.Sorted(maps.Keys(dir.children))...)
+	_, shadowed := dir.children[s+"/"]
+	return dir.ino, metadata.Name{Comp: strings.TrimSuffix(s, "/"), File: shadowed}
+}
+
 func (d *duel) key() twofold.Key {
 	n := 1 + d.rnd.IntN(3)
 	var comps []string
@@ -192,12 +203,19 @@ func (d *duel) step() {
 	case 15:
 		both(d, metadata.OpLink, metadata.Link{Ino: d.ino(), Parent: d.dirIno(), Name: d.name()}, d.m.link)
 	case 16:
-		both(d, metadata.OpUnlink, metadata.Unlink{Parent: d.dirIno(), Name: d.name()}, d.m.unlink)
+		dir, name := d.entry()
+		both(d, metadata.OpUnlink, metadata.Unlink{Parent: dir, Name: name}, d.m.unlink)
 	case 17:
-		both(d, metadata.OpRmdir, metadata.Rmdir{Parent: d.dirIno(), Name: d.name()}, d.m.rmdir)
+		dir, name := d.entry()
+		both(d, metadata.OpRmdir, metadata.Rmdir{Parent: dir, Name: name}, d.m.rmdir)
 	case 18, 19:
-		both(d, metadata.OpRename, metadata.Rename{OldParent: d.dirIno(), OldName: d.name(), NewParent: d.dirIno(), NewName: d.name(),
-			Flags: pick[uint32](d, 0, 0, 0, 1, 2, 2, 3)}, d.m.rename)
+		c := metadata.Rename{Flags: pick[uint32](d, 0, 0, 0, 1, 2, 2, 3)}
+		c.OldParent, c.OldName = d.entry()
+		c.NewParent, c.NewName = d.dirIno(), d.name()
+		if c.Flags == 2 || d.rnd.IntN(3) == 0 {
+			c.NewParent, c.NewName = d.entry()
+		}
+		both(d, metadata.OpRename, c, d.m.rename)
 	case 20, 21:
 		off := int64(d.rnd.IntN(60))
 		c := metadata.Write{Ino: d.ino(metadata.TypeFile), Extents: d.extents(off, int64(d.rnd.IntN(70))), KillPriv: d.rnd.IntN(2) == 0}
