@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -276,5 +277,52 @@ func testIdleReaders(t *testing.T) {
 	time.Sleep(2*readerIdle + time.Second)
 	if n := r.drives[0].InUse(); n != 0 {
 		t.Errorf("%d shards open", n)
+	}
+}
+
+// TestSeveralSets: a set can be added while the engine runs, blobs stay apart, and a
+// walk over all of them is in order.
+func TestSeveralSets(t *testing.T) {
+	r := newRig(t, 4, 2)
+	second := SetConfig{ID: twofold.SetID{Pool: 1}, Parity: 1}
+	for i := range 2 {
+		second.Slots = append(second.Slots, drive.NewSlot(second.ID, i, memdrive.New("more")))
+	}
+	ctx := context.Background()
+	write := func(set twofold.SetID) (twofold.Blob, error) {
+		return r.e.Write(ctx, WriteOptions{ID: r.id(), Set: set, Parity: -1}, bytes.NewReader(content(10, 1)))
+	}
+	if _, err := write(second.ID); !errs.Is(err, errs.NotFound) {
+		t.Error(err)
+	}
+	if err := r.e.AddSet(second); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.e.AddSet(second); !errs.Is(err, errs.Exists) {
+		t.Error(err)
+	}
+	for _, bad := range []SetConfig{{ID: twofold.SetID{Pool: 2}}, {ID: twofold.SetID{Pool: 2}, Slots: second.Slots, Parity: 2}} {
+		if err := r.e.AddSet(bad); !errs.Is(err, errs.Invalid) {
+			t.Error(err)
+		}
+	}
+	var want []string
+	for i := range 20 {
+		set := twofold.SetID{Pool: uint16(i % 2)}
+		b, err := write(set)
+		if err != nil || b.Set != set || int(b.Parity) != 2-i%2 {
+			t.Fatal(b, err)
+		}
+		want = append(want, fmt.Sprint(b.ID, []twofold.SetID{set}))
+	}
+	var got []string
+	if err := r.e.WalkBlobs(ctx, func(id twofold.BlobID, sets []twofold.SetID) error {
+		got = append(got, fmt.Sprint(id, sets))
+		return nil
+	}); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v\n%v\n%v", err, got, want)
+	}
+	if u := r.e.Usage(ctx); len(u.Pools) != 2 || len(r.e.Sets()) != 2 {
+		t.Errorf("%+v", u)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
 
@@ -41,7 +42,8 @@ type Drive struct {
 	id   twofold.DriveID
 	name string
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex        // guards what follows
+	own    twofold.ClusterID // zero: any
 	state  drive.State
 	fault  Fault
 	shards map[twofold.BlobID]*shard
@@ -109,6 +111,13 @@ func (d *Drive) SetUsage(u drive.Usage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.usage = u
+}
+
+// SetCluster makes the drive refuse shards of other clusters.
+func (d *Drive) SetCluster(c twofold.ClusterID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.own = c
 }
 
 // SetFault puts a fault on calls from now on; nil for none.
@@ -219,16 +228,27 @@ func (d *Drive) use(n int) {
 }
 
 // Create starts a shard.
-func (d *Drive) Create(_ context.Context, h drive.ShardHeader) (drive.ShardWriter, error) {
+func (d *Drive) Create(ctx context.Context, h drive.ShardHeader) (drive.ShardWriter, error) {
 	if err := d.enter(Create, h.Blob); err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	own := d.own
+	d.mu.Unlock()
+	if h.Data == 0 || h.Index >= h.Data+h.Parity || h.Stripe == 0 || !own.IsZero() && h.Cluster != own {
+		return nil, invalid("header %+v", h)
+	}
 	d.use(1)
-	return &writer{d: d, s: &shard{info: drive.ShardInfo{Header: h}}}, nil
+	return &writer{d: d, ctx: ctx, s: &shard{info: drive.ShardInfo{Header: h, Bytes: 100}}}, nil
+}
+
+func invalid(format string, args ...any) error {
+	return errs.Newf("memdrive", errs.Invalid, format, args...)
 }
 
 type writer struct {
 	d    *Drive
+	ctx  context.Context
 	s    *shard
 	done bool
 }
@@ -236,6 +256,10 @@ type writer struct {
 func (w *writer) WriteBlock(p []byte) error {
 	if err := w.d.enter(Block, w.s.info.Header.Blob); err != nil {
 		return err
+	}
+	h := w.s.info.Header
+	if w.done || len(p) == 0 || int64(len(p)) > drive.BlockLen(h, int64(h.Stripe), 0) {
+		return invalid("a block of %d bytes", len(p))
 	}
 	w.s.blocks = append(w.s.blocks, bytes.Clone(p))
 	w.s.sums = append(w.s.sums, xxh3.Hash(p))
@@ -247,11 +271,31 @@ func (w *writer) Commit(t drive.ShardTrailer) error {
 	if err := w.d.enter(Commit, w.s.info.Header.Blob); err != nil {
 		return err
 	}
+	if err := w.check(t); err != nil {
+		return err
+	}
 	w.s.info.Trailer = t
 	w.d.mu.Lock()
 	w.d.shards[w.s.info.Header.Blob] = w.s
 	w.d.mu.Unlock()
 	w.end()
+	return nil
+}
+
+// check holds the trailer against what was written.
+func (w *writer) check(t drive.ShardTrailer) error {
+	h := w.s.info.Header
+	switch {
+	case w.ctx.Err() != nil:
+		return errs.E("memdrive", errs.Canceled, w.ctx.Err())
+	case w.done, t.Size < 0, len(t.Purpose) > 4<<10, drive.Blocks(h, t.Size) != int64(len(w.s.blocks)):
+		return invalid("%d blocks for %d bytes", len(w.s.blocks), t.Size)
+	}
+	for i, b := range w.s.blocks {
+		if int64(len(b)) != drive.BlockLen(h, t.Size, int64(i)) {
+			return invalid("block %d has %d bytes", i, len(b))
+		}
+	}
 	return nil
 }
 
@@ -282,7 +326,10 @@ func (d *Drive) get(b twofold.BlobID) (*shard, error) {
 }
 
 // Open opens a shard.
-func (d *Drive) Open(_ context.Context, b twofold.BlobID) (drive.ShardReader, error) {
+func (d *Drive) Open(ctx context.Context, b twofold.BlobID) (drive.ShardReader, error) {
+	if ctx.Err() != nil {
+		return nil, errs.E("memdrive", errs.Canceled, ctx.Err())
+	}
 	if err := d.enter(Open, b); err != nil {
 		return nil, err
 	}
@@ -310,6 +357,7 @@ type reader struct {
 	d    *Drive
 	s    *shard
 	once sync.Once
+	shut atomic.Bool
 }
 
 func (r *reader) Info() drive.ShardInfo { return r.s.info }
@@ -317,6 +365,17 @@ func (r *reader) Info() drive.ShardInfo { return r.s.info }
 func (r *reader) ReadBlocks(_ context.Context, first, n int64, p []byte) (int, error) {
 	if err := r.d.enter(Read, r.s.info.Header.Blob); err != nil {
 		return 0, err
+	}
+	blocks := int64(len(r.s.blocks))
+	if first < 0 || n < 0 || first > blocks || r.shut.Load() {
+		return 0, invalid("%d blocks from %d of %d", n, first, blocks)
+	}
+	room := 0
+	for _, b := range r.s.blocks[first:min(first+n, blocks)] {
+		room += len(b)
+	}
+	if len(p) < room {
+		return 0, invalid("%d bytes of room for %d", len(p), room)
 	}
 	total := 0
 	for i := first; i < first+n && i < int64(len(r.s.blocks)); i++ {
@@ -329,6 +388,7 @@ func (r *reader) ReadBlocks(_ context.Context, first, n int64, p []byte) (int, e
 }
 
 func (r *reader) Close() error {
+	r.shut.Store(true)
 	r.once.Do(func() { r.d.use(-1) })
 	return nil
 }
