@@ -43,7 +43,7 @@ var _ Store = (*Badger)(nil)
 
 // tuning of Badger. Measured for four replicas in one process; see DESIGN.md.
 const (
-	memTableSize   = 16 << 20
+	memTableSize   = 8 << 20
 	blockCacheSize = 8 << 20
 	valueThreshold = 1 << 20
 )

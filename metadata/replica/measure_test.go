@@ -74,6 +74,11 @@ func TestMeasure(t *testing.T) {
 	time.Sleep(3 * time.Second)
 	runtime.GC()
 	memory(t, "a moment later")
+	if p := os.Getenv("MEASURE_PROFILE"); p != "" {
+		f, _ := os.Create(p + "-heap")
+		pprof.WriteHeapProfile(f)
+		f.Close()
+	}
 	views := 0
 	start = time.Now()
 	for time.Since(start) < time.Second {
@@ -114,9 +119,14 @@ func TestMeasure(t *testing.T) {
 	for _, d := range dirs {
 		os.RemoveAll(kvDir(d.g0()))
 	}
+	if p := os.Getenv("MEASURE_PROFILE"); p != "" {
+		f, _ := os.Create(p + "-start")
+		pprof.StartCPUProfile(f)
+	}
 	start = time.Now()
 	g = openTest(t, Options{Dirs: dirs, NewMachine: newReal})
 	g.View(context.Background(), func(metadata.View) error { return nil })
+	pprof.StopCPUProfile()
 	t.Logf("start from snapshot and log: %s", time.Since(start).Round(time.Millisecond))
 	memory(t, "after that")
 }
