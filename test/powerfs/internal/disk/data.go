@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -237,6 +238,14 @@ func (i *Inode) remember(f *os.File, pg int64) error {
 	if h.current == c.seq {
 		return nil
 	}
+	keep := maxVersions
+	if i.disk.undo.Load() > undoLimit {
+		keep = 1
+	}
+	if keep == 1 && len(h.olds) > 0 {
+		h.current = c.seq
+		return nil
+	}
 	data, err := readPage(f, pg, c.size)
 	if err != nil {
 		return err
@@ -244,12 +253,8 @@ func (i *Inode) remember(f *os.File, pg int64) error {
 	before := h.bytes()
 	h.olds = append(h.olds, version{h.current, data})
 	h.current = c.seq
-	keep := maxVersions
-	if i.disk.undo.Load() > undoLimit {
-		keep = 1
-	}
 	if n := len(h.olds); n > keep {
-		h.olds = append(h.olds[:1], h.olds[n-keep+1:]...)
+		h.olds = slices.Delete(h.olds, 1, n-keep+1)
 	}
 	i.disk.undo.Add(h.bytes() - before)
 	return nil
