@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -31,6 +32,7 @@ type fakeInode struct {
 	data    []byte
 	sink    bool // forget the bytes, keep the size
 	entries map[string]twofold.Ino
+	sorted  []string // names of entries; of another length while outdated
 	parent  twofold.Ino
 	xattrs  map[string][]byte
 	target  string
@@ -110,7 +112,7 @@ func (v *fakeVolume) entry(dir twofold.Ino, name string) (*fakeInode, *fakeInode
 func (v *fakeVolume) changed(d *fakeInode) { d.attr.Mtime = v.now(); d.attr.Ctime = d.attr.Mtime }
 
 func (v *fakeVolume) link(d *fakeInode, name string, in *fakeInode) {
-	d.entries[name] = in.attr.Ino
+	d.entries[name], d.sorted = in.attr.Ino, nil
 	if in.entries != nil {
 		in.parent = d.attr.Ino
 		d.attr.Nlink++
@@ -121,6 +123,7 @@ func (v *fakeVolume) link(d *fakeInode, name string, in *fakeInode) {
 // drop removes a name, and the inode with its last one.
 func (v *fakeVolume) drop(d *fakeInode, name string, in *fakeInode) {
 	delete(d.entries, name)
+	d.sorted = nil
 	v.changed(d)
 	in.attr.Ctime = v.now()
 	if in.entries != nil {
@@ -420,6 +423,7 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 		s.v.drop(nd, newName, over)
 	}
 	delete(od.entries, oldName)
+	od.sorted = nil
 	s.v.changed(od)
 	if in.entries != nil {
 		od.attr.Nlink--
@@ -455,18 +459,19 @@ func (s *fakeSession) ReadDir(ctx context.Context, dir twofold.Ino, cursor strin
 	if err != nil {
 		return nil, false, err
 	}
-	var names []string
-	for name := range d.entries {
-		if cursor == "" || name > cursor[1:] { // a cursor is a letter and the name
-			names = append(names, name)
-		}
+	if len(d.sorted) != len(d.entries) {
+		d.sorted = slices.Sorted(maps.Keys(d.entries))
 	}
-	sort.Strings(names)
+	names := d.sorted
+	if cursor != "" { // a cursor is a letter and the name
+		names = names[sort.Search(len(names), func(i int) bool { return names[i] > cursor[1:] }):]
+	}
 	eof := len(names) <= most
 	if !eof {
 		names = names[:most]
 	}
 	var list []api.DirEntry
+	names = slices.Clone(names)
 	for _, name := range names {
 		a := s.v.inodes[d.entries[name]].attr
 		if !attrs {

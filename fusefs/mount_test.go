@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+const mntForce = 1 // MNT_FORCE
+
 func ourMounts() map[string]bool {
 	set := make(map[string]bool)
 	list, _ := mountTable()
@@ -77,7 +79,11 @@ func mountFake(t testing.TB, v *fakeVolume, change func(*Options)) *testMount {
 	session.mu.Lock()
 	session.holder = s.Holder()
 	session.mu.Unlock()
+	// A request that this process waits for and never answers would keep even a
+	// killed process from ending: abort the connection instead.
+	watchdog := time.AfterFunc(time.Minute, func() { syscall.Unmount(s.Mountpoint(), mntForce) })
 	t.Cleanup(func() {
+		defer watchdog.Stop()
 		session.setHook(nil)
 		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 		defer stop()
