@@ -58,7 +58,7 @@ func (v *Volume) List(ctx context.Context, bn twofold.BucketName, q metadata.Lis
 			}
 			inos = append(inos, it.Inode.Ino)
 			page.Items[i] = api.ListItem{
-				Key: keypath.DeepKey(it.Key, it.Inode.Ino), Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Mtime,
+				Key: keypath.DeepKey(it.Key, it.Inode.Ino), Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Ctime,
 				Class: it.Inode.Class, Checksum: it.Inode.Checksum,
 			}
 		}

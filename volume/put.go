@@ -137,7 +137,7 @@ func (v *Volume) resolve(ctx context.Context, b twofold.BucketID, k twofold.Key)
 // objectInfo is an inode as S3 shows it.
 func objectInfo(k twofold.Key, n *metadata.Inode) api.ObjectInfo {
 	o := api.ObjectInfo{
-		Key: k, Size: n.Size, ETag: n.ETag, Modified: n.Mtime,
+		Key: k, Size: n.Size, ETag: n.ETag, Modified: n.Ctime,
 		Headers: n.Headers, UserMeta: n.UserMeta, Checksum: n.Checksum, Class: n.Class, Parts: n.Parts,
 	}
 	if n.ModeSet {

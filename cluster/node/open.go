@@ -47,7 +47,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.volume, err = volume.Open(ctx, volume.Options{
 		Meta: n.group, Blobs: n.engine, Node: self(), Logger: n.log,
-		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots},
+		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: n.engine},
 		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL,
 	})
 	if err != nil {

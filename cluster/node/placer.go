@@ -3,10 +3,9 @@ package node
 import (
 	"context"
 	"math/rand/v2"
-	"sync"
-	"time"
 
 	"twofold"
+	"twofold/engine"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
 	"twofold/internal/errs"
@@ -18,23 +17,16 @@ type placer struct {
 	cluster twofold.ClusterID
 	layout  placement.Layout
 	slots   map[twofold.SetID][]*drive.Slot
-
-	mu   sync.Mutex
-	free []uint64 // per pool: bytes of content that fit
-	all  []uint64
-	at   time.Time // when free was measured
+	engine  *engine.Engine
 }
 
 var _ volume.Placer = (*placer)(nil)
-
-// spaceAge is how old a measurement of free space may be.
-const spaceAge = 2 * time.Second
 
 // Place implements volume.Placer: the pool by free space, the set by the name's hash
 // or, where that set can't be written, the next one that can.
 func (p *placer) Place(name, class string) (twofold.SetID, int, error) {
 	parity := p.layout.Parity(class)
-	free, _ := p.space()
+	free := p.free()
 	full := false
 	for range free {
 		pool := placement.ChoosePool(free, rand.Uint64())
@@ -93,58 +85,17 @@ func (p *placer) Writable() error {
 }
 
 // Space implements volume.Placer.
-func (p *placer) Space(context.Context) (total, free uint64, err error) {
-	f, a := p.space()
-	for i := range f {
-		free += f[i]
-		total += a[i]
-	}
-	return total, free, nil
+func (p *placer) Space(ctx context.Context) (total, free uint64, err error) {
+	u := p.engine.Usage(ctx)
+	return u.Total, u.Free, nil
 }
 
-// space returns the free and total bytes of content of each pool: what its sets
-// hold at the standard parity, a set being as large as its smallest drive.
-func (p *placer) space() (free, all []uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.at) > spaceAge {
-		p.measure()
+// free is what each pool can still take, in bytes of content. The engine asks the
+// drives now and then, and remembers.
+func (p *placer) free() []uint64 {
+	out := make([]uint64, len(p.layout.Pools))
+	for _, u := range p.engine.Usage(context.Background()).Pools {
+		out[u.Pool] = u.Free
 	}
-	return append([]uint64(nil), p.free...), append([]uint64(nil), p.all...)
-}
-
-// measure asks the drives; p.mu is held. A drive that doesn't answer is not counted.
-func (p *placer) measure() {
-	p.free = make([]uint64, len(p.layout.Pools))
-	p.all = make([]uint64, len(p.layout.Pools))
-	p.at = time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	for set, slots := range p.slots {
-		var minFree, minAll uint64
-		seen := 0
-		for _, s := range slots {
-			d := s.Drive()
-			if d.State() == drive.Offline {
-				continue
-			}
-			u, err := d.Usage(ctx)
-			if err != nil {
-				continue
-			}
-			if d.State() == drive.Full {
-				u.Free = 0
-			}
-			if seen == 0 || u.Free < minFree {
-				minFree = u.Free
-			}
-			if seen == 0 || u.Total < minAll {
-				minAll = u.Total
-			}
-			seen++
-		}
-		data := uint64(len(slots) - min(p.layout.Standard, len(slots)/2))
-		p.free[set.Pool] += minFree * data
-		p.all[set.Pool] += minAll * data
-	}
+	return out
 }

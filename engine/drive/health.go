@@ -51,7 +51,10 @@ func (h *health) change(why string, fn func()) {
 		return
 	}
 	level := slog.LevelInfo
-	if next == Offline || next == Suspect {
+	switch {
+	case h.closed:
+		level = slog.LevelDebug // the server stops
+	case next == Offline || next == Suspect:
 		level = slog.LevelWarn
 	}
 	h.log.Log(context.Background(), level, "drive state changed",

@@ -99,6 +99,15 @@ type identity struct {
 	format vfs.Info // of format.json
 }
 
+// FileSystem is the device number of the drive's file system: drives that share one
+// share its space.
+func (d *Local) FileSystem() uint64 {
+	if id := d.identity.Load(); id != nil {
+		return id.dev
+	}
+	return 0
+}
+
 // Open opens the drive at a path, which WriteFormat made one: locks it against other
 // processes, completes its directories and removes unfinished shards. It returns by
 // its deadline, or by ctx's. errs.NotFound: no drive there (a fresh directory);
