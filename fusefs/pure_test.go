@@ -7,15 +7,12 @@ import (
 	"math"
 	"testing"
 	"time"
-	"unsafe"
 
 	"pgregory.net/rapid"
 
 	"twofold"
 	"twofold/volume/api"
 )
-
-func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) }
 
 // TestLayer compares a layer with an array of bytes, each written or not.
 func TestLayer(t *testing.T) {

@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -34,10 +35,10 @@ func readDir(t *testing.T, fd int, size int) (names []string, offs []int64) {
 			return names, offs
 		}
 		for p := b[:n]; len(p) > 0; {
-			e := (*unix.Dirent)(ptr(p))
-			names = append(names, unix.ByteSliceToString(p[19:e.Reclen]))
-			offs = append(offs, e.Off)
-			p = p[e.Reclen:]
+			size := binary.NativeEndian.Uint16(p[16:]) // struct linux_dirent64
+			names = append(names, unix.ByteSliceToString(p[19:size]))
+			offs = append(offs, int64(binary.NativeEndian.Uint64(p[8:])))
+			p = p[size:]
 		}
 	}
 }
