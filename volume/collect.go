@@ -9,7 +9,7 @@ import (
 	"twofold/metadata"
 )
 
-// Collection, in three loops' worth of work:
+// Collection, in two loops and a walk (compaction shares the first loop):
 //
 //	reaper     inodes without links that nobody has open -> FreeInode -> their
 //	           blobs' last claims go -> trash
@@ -57,6 +57,9 @@ func (v *Volume) loop(name string, kick <-chan struct{}, work func(context.Conte
 func (v *Volume) reaper() {
 	v.loop("reaper", v.kickReaper, func(ctx context.Context) error {
 		v.expire(ctx)
+		if err := v.compact(ctx); err != nil {
+			v.log.Warn("compaction will go on later", "err", err)
+		}
 		return v.reap(ctx)
 	})
 }

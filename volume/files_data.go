@@ -121,6 +121,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.
 	if err != nil {
 		return api.Attr{}, err
 	}
+	s.v.touched.note(ino)
 	return attrOf(res.Inode), nil
 }
 
@@ -209,6 +210,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		return api.Attr{}, err
 	}
 	if a.Size != nil {
+		s.v.touched.note(ino)
 		s.v.kick(s.v.kickTrash)
 	}
 	return attrOf(res.Inode), nil

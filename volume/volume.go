@@ -79,14 +79,15 @@ type Options struct {
 // Volume is safe for concurrent use.
 type Volume struct {
 	Options
-	log    *slog.Logger
-	writer twofold.SessionID // the session under which this process writes blobs
-	seqs   sequence
-	blobNo counter
-	leases *lease.Table
-	pins   *pins
-	opens  *opens
-	levels *levels
+	log     *slog.Logger
+	writer  twofold.SessionID // the session under which this process writes blobs
+	seqs    sequence
+	blobNo  counter
+	leases  *lease.Table
+	pins    *pins
+	opens   *opens
+	levels  *levels
+	touched *touched
 
 	stop context.CancelFunc
 	ctx  context.Context // ends when the volume closes
@@ -127,6 +128,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		pins:       newPins(),
 		opens:      newOpens(),
 		levels:     newLevels(),
+		touched:    newTouched(),
 		kickReaper: make(chan struct{}, 1),
 		kickTrash:  make(chan struct{}, 1),
 		sessions:   map[twofold.SessionID]*Session{},
