@@ -41,6 +41,9 @@ type Badger struct {
 
 var _ Store = (*Badger)(nil)
 
+// ErrClosed is behind the error of a View that did not begin because the store was closed.
+var ErrClosed = errors.New("the store is closed")
+
 // tuning of Badger. Measured for four replicas in one process; see DESIGN.md.
 const (
 	memTableSize   = 8 << 20
@@ -102,13 +105,13 @@ func (b *Badger) View(fn func(Reader) error) error {
 	b.life.RLock()
 	defer b.life.RUnlock()
 	if b.gone.Load() {
-		return errs.Newf("kv.View", errs.Unavailable, "the store is closed")
+		return errs.E("kv.View", errs.Unavailable, ErrClosed)
 	}
 	v := b.reads.acquire()
 	defer b.reads.release(v)
 	txn := b.db.NewTransactionAt(v, false)
 	defer txn.Discard()
-	return fn(&badgerSnap{txn: txn})
+	return catchFaults(func() error { return fn(&badgerSnap{txn: txn}) })
 }
 
 // Write implements Store. After an error the store takes no more writes: part of

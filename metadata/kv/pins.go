@@ -10,6 +10,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/table"
+	"golang.org/x/sys/unix"
 
 	"twofold/internal/errs"
 )
@@ -88,4 +89,26 @@ func (g gate) Debugf(format string, _ ...any) {
 	if strings.HasPrefix(format, gateMessage) {
 		<-g.open
 	}
+}
+
+// Trim takes the tables' mapped pages out of the process's memory. They stay in the
+// kernel's cache, which it may shrink as it likes, and are mapped again when read.
+// Without it every page that a compaction wrote or a scan read would count as
+// resident as long as its table lives.
+func (b *Badger) Trim() {
+	b.life.RLock()
+	defer b.life.RUnlock()
+	if b.gone.Load() {
+		return
+	}
+	p, err := pinTables(b.db) // while a table is held, its file stays mapped
+	if err != nil {
+		return
+	}
+	for _, t := range p {
+		if len(t.Data) > 0 {
+			_ = unix.Madvise(t.Data, unix.MADV_DONTNEED) // a shared map: nothing is lost
+		}
+	}
+	p.release(b.log)
 }

@@ -139,7 +139,10 @@ func (g *Group) assess(found []surveyed) (a assessment, err error) {
 			"drive", s.dir.Drive, "path", s.dir.Path, "epoch", s.ident.Epoch, "current", epoch)
 		a.redo = append(a.redo, s.dir)
 	}
-	a.nodes, a.histories = g.openAll(candidates)
+	a.nodes, a.histories, candidates = g.openAll(candidates)
+	for _, s := range candidates {
+		a.redo = append(a.redo, s.dir)
+	}
 	q := tally(a.nodes, a.histories)
 	if !q.majority && !q.enough {
 		err = q.unavailable(g.opts.Dirs)
@@ -156,8 +159,9 @@ func (g *Group) assess(found []surveyed) (a assessment, err error) {
 	return a, nil
 }
 
-// openAll opens replicas side by side. Those that do not open are lost.
-func (g *Group) openAll(list []surveyed) (nodes []*node, histories []history) {
+// openAll opens replicas side by side. Those that do not open are lost; the damaged
+// ones among them can be made again.
+func (g *Group) openAll(list []surveyed) (nodes []*node, histories []history, damaged []surveyed) {
 	type opened struct {
 		n   *node
 		h   history
@@ -182,11 +186,14 @@ func (g *Group) openAll(list []surveyed) (nodes []*node, histories []history) {
 	for i, o := range out {
 		if o.err != nil {
 			g.giveUp(list[i].dir, o.err)
+			if errs.Is(o.err, errs.Corrupt) {
+				damaged = append(damaged, list[i])
+			}
 			continue
 		}
 		nodes, histories = append(nodes, o.n), append(histories, o.h)
 	}
-	return nodes, histories
+	return nodes, histories, damaged
 }
 
 // startAll starts replicas. The keeper finds those of them that have no vote yet.
@@ -228,6 +235,9 @@ func (g *Group) begin(ctx context.Context, dirs []Dir) error {
 func (g *Group) founder(d Dir) (n *node, err error) {
 	id := identity{Version: identityVersion, Drive: d.Drive, Standing: joining, Epoch: 1}
 	err = guard(startLimit, func() (err error) {
+		if err := wipe(d); err != nil {
+			return err
+		}
 		if n, err = openNode(d, id, &g.opts, g.onFail); err != nil {
 			return err
 		}

@@ -35,6 +35,9 @@ type identity struct {
 	// with one that is about to get its vote. It is durable on every replica before
 	// the configuration changes, for a replica whose log does not know of it yet.
 	Voters []twofold.DriveID
+	// LogID is also in the log: a log without it is not the one that was acknowledged
+	// in, but a new one in its place.
+	LogID string
 }
 
 const (

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/types"
+
+	"twofold/internal/errs"
 )
 
 // disk is what a replica's log is kept in: raft-wal, or a wrapper around it that
@@ -56,12 +59,19 @@ func openDisk(dir string, log *raftLog) (disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wal.Open(dir,
+	w, err := wal.Open(dir,
 		wal.WithMetaStore(meta),
 		wal.WithSegmentFiler(newSegments(dir, meta, types.VFS(walFS{}))),
 		wal.WithSegmentSize(segmentBytes),
 		wal.WithLogger(log),
 	)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, wal.ErrCorrupt) {
+		return nil, errs.E("replica.openDisk", errs.Corrupt, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func newLogStore(d disk, fail func(error), ok func() error) *logStore {

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -216,4 +217,60 @@ func TestStart(t *testing.T) {
 		t.Errorf("late is %d", n)
 	}
 	l.check(g)
+}
+
+// TestDamagedReplica: a replica whose log or snapshot is gone does not vote as one
+// that has nothing; it is made again. When too many are damaged, that is said.
+func TestDamagedReplica(t *testing.T) {
+	dirs := testDirs(t, 4)
+	g := openTest(t, Options{Dirs: dirs, Bootstrap: true})
+	l := startLoad(t, g, 3)
+	l.run(100 * time.Millisecond)
+	l.end()
+	ctx := context.Background()
+	for i, damage := range []func(g0 string){
+		func(g0 string) { os.RemoveAll(filepath.Join(g0, "wal")) },
+		func(g0 string) {
+			os.Remove(filepath.Join(g0, "wal", "meta-0"))
+			os.Remove(filepath.Join(g0, "wal", "meta-1"))
+		},
+		func(g0 string) {
+			segs, _ := filepath.Glob(filepath.Join(g0, "wal", "*.wal"))
+			for _, s := range segs {
+				os.Remove(s)
+			}
+		},
+		func(g0 string) { os.RemoveAll(filepath.Join(g0, "snapshots")) },
+		func(g0 string) { os.RemoveAll(g0) },
+	} {
+		for _, n := range g.running() {
+			if err := n.snapshot(); err != nil && !strings.Contains(err.Error(), "nothing new") {
+				t.Log(err)
+			}
+		}
+		for range 50 {
+			if _, err := g.Apply(ctx, incr("n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		damage(dirs[i%4].g0())
+		g = openTest(t, Options{Dirs: dirs})
+		if n := read(t, g, "+n"); n != 50*(i+1) {
+			t.Errorf("damage %d: %d", i, n)
+		}
+		wait(t, 20*time.Second, "the replica is made again", settled(g, 4))
+		sameState(t, g)
+	}
+	if err := g.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs[:3] {
+		os.RemoveAll(filepath.Join(d.g0(), "wal"))
+	}
+	if _, err := Open(ctx, Options{Dirs: dirs, NewMachine: newFake, Logger: testLogger(t)}); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("three of four logs are gone: %v", err)
+	}
 }

@@ -52,6 +52,7 @@ type node struct {
 
 	leading chan bool   // the library's notices of leadership won and lost
 	slow    atomic.Bool // cut off by the watchdog
+	full    atomic.Bool // the drive has less than its reserve of free space
 	strikes int         // of the watchdog: how often it was
 	born    time.Time
 }
@@ -85,10 +86,6 @@ func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, e
 	if n.anchor, err = dropAnchor(g0); err != nil {
 		return nil, err
 	}
-	if err := ident.write(g0); err != nil {
-		return nil, err
-	}
-	n.ident = ident
 	rl := &raftLog{Logger: newRaftLog(n.log), log: n.log}
 	if n.disk, err = openDisk(filepath.Join(g0, "wal"), rl); err != nil {
 		return nil, err
@@ -96,14 +93,36 @@ func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, e
 	if o.wrapDisk != nil {
 		n.disk = o.wrapDisk(d, n.disk)
 	}
+	if n.ident, err = n.claimLog(ident); err != nil {
+		return nil, err
+	}
 	if n.snaps, err = openSnaps(filepath.Join(g0, "snapshots"), n.log); err != nil {
 		return nil, err
 	}
-	n.wire()
-	if err := n.host.open(false); err != nil {
+	if err := n.checkLog(); err != nil {
 		return nil, err
 	}
-	return n, n.trimLog()
+	n.wire()
+	return n, n.host.open(false)
+}
+
+// claimLog checks that the log is the identity's, or makes it so when both are new.
+// It writes the identity.
+func (n *node) claimLog(ident identity) (identity, error) {
+	key := []byte("LogID")
+	if ident.LogID == "" {
+		ident.LogID = twofold.NewUUID().String()
+		if err := n.disk.Set(key, []byte(ident.LogID)); err != nil {
+			return ident, err
+		}
+	}
+	switch id, err := n.disk.Get(key); {
+	case err != nil:
+		return ident, err
+	case string(id) != ident.LogID:
+		return ident, errs.Newf("replica.open", errs.Corrupt, "the log is not the replica's: it was lost and made again")
+	}
+	return ident, ident.write(n.dir.g0())
 }
 
 // wire makes what stands between the files and the raft instance.
@@ -123,10 +142,10 @@ func (n *node) reborn() *node {
 	return m
 }
 
-// trimLog removes a log that ends before the snapshot does: the replica stopped
-// between taking a leader's snapshot and removing what it replaced. The library
-// would append behind a hole.
-func (n *node) trimLog() error {
+// checkLog sees to it that the log and the snapshot meet. A log that ends before the
+// snapshot does is removed: the replica stopped between taking a leader's snapshot
+// and removing what it replaced; the library would append behind a hole.
+func (n *node) checkLog() error {
 	meta, _ := n.snaps.newest()
 	first, err := n.disk.FirstIndex()
 	if err != nil {
@@ -136,7 +155,16 @@ func (n *node) trimLog() error {
 	if err != nil {
 		return err
 	}
-	if meta == nil || last == 0 || last >= meta.Index {
+	var covered uint64
+	if meta != nil {
+		covered = meta.Index
+	}
+	switch {
+	case first > covered+1:
+		return errs.Newf("replica.open", errs.Corrupt, "the log begins at %d, the snapshot ends at %d", first, covered)
+	case last == 0 && covered == 0 && n.identity().Standing == member:
+		return errs.Newf("replica.open", errs.Corrupt, "a member without a log")
+	case last == 0 || last >= covered:
 		return nil
 	}
 	return n.disk.DeleteRange(first, last)

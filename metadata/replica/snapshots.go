@@ -8,7 +8,7 @@ import (
 // the last one. What lies behind the snapshot is replayed after an unclean stop; it
 // bounds the restart. Measured: see DESIGN.md.
 const (
-	snapEntries = 20_000
+	snapEntries = 10_000
 	snapBytes   = 64 << 20
 )
 

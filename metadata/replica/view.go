@@ -10,6 +10,7 @@ import (
 
 	"twofold/internal/errs"
 	"twofold/metadata"
+	"twofold/metadata/kv"
 )
 
 // lease is the proof that a replica's state is the newest there is. DESIGN.md has
@@ -28,14 +29,26 @@ func (l *lease) holds(net *network) bool {
 
 // View implements metadata.Store.
 func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
-	l := g.lease.Load()
-	if !l.holds(g.net) {
-		var err error
-		if l, err = g.confirm(ctx); err != nil {
+	for {
+		l := g.lease.Load()
+		if !l.holds(g.net) {
+			var err error
+			if l, err = g.confirm(ctx); err != nil {
+				return err
+			}
+		}
+		err := l.node.host.cur.Load().machine.View(fn)
+		var fault *kv.Fault
+		switch {
+		case errors.As(err, &fault): // the drive can't be read; fn has begun
+			l.node.fail(err)
+			return errs.E("replica.View", errs.Unavailable, err)
+		case errors.Is(err, kv.ErrClosed) && ctx.Err() == nil: // the replica is on its way out
+			l.node.fail(err)
+		default:
 			return err
 		}
 	}
-	return l.node.host.cur.Load().machine.View(fn)
 }
 
 // roundGate lets readers share confirmations: a reader waits for one that began

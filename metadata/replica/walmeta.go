@@ -48,13 +48,12 @@ func slotName(seq uint64) string { return [2]string{"meta-0", "meta-1"}[seq%2] }
 // openMeta loads the state in dir, which may be empty.
 func openMeta(dir string) (*walMeta, error) {
 	m := &walMeta{dir: dir, state: metaState{Version: metaVersion}}
-	found, torn := false, false
+	found := false
 	for seq := range uint64(2) {
 		s, err := readSlot(filepath.Join(dir, slotName(seq)))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-		case errs.Is(err, errs.Corrupt):
-			torn = true
+		case errs.Is(err, errs.Corrupt): // torn: the other one counts
 		case err != nil:
 			return nil, err
 		case s.Version != metaVersion:
@@ -63,12 +62,11 @@ func openMeta(dir string) (*walMeta, error) {
 			m.state, found = s, true
 		}
 	}
-	if torn && !found {
-		// The first slot is written before anything is acknowledged, and then never
-		// both at once: two bad slots, or one alone that is bad, is damage, unless
-		// no log was ever written.
+	if !found {
+		// A segment is made after the state names it: without a state there is none.
+		// (A torn first slot alone is a log that was never finished.)
 		if segs, _ := filepath.Glob(filepath.Join(dir, "*.wal")); len(segs) > 0 {
-			return nil, errs.Newf("replica.openMeta", errs.Corrupt, "the log's state in %s is damaged", dir)
+			return nil, errs.Newf("replica.openMeta", errs.Corrupt, "the log's state in %s is gone or damaged", dir)
 		}
 	}
 	if m.state.Stable == nil {

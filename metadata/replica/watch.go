@@ -56,12 +56,17 @@ func (g *Group) watch(now time.Time) {
 	}
 }
 
-// watchAnchor looks whether the replica's directory is still there, also when
-// nothing is written.
+// watchAnchor looks whether the replica's directory is still there, and has space,
+// also when nothing is written. Now and then it trims the index's memory.
 func (n *node) watchAnchor() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for round := 1; ; round++ {
+		if round%10 == 0 {
+			if cur := n.host.cur.Load(); cur != nil {
+				cur.store.Trim()
+			}
+		}
 		select {
 		case <-tick.C:
 		case <-n.gone:
@@ -69,6 +74,9 @@ func (n *node) watchAnchor() {
 		}
 		done := n.store.busy.start()
 		err := n.anchor.holds()
+		if free, total, ferr := space(n.dir.Path); ferr == nil {
+			n.full.Store(free < min(reserve, total/50))
+		}
 		done()
 		if err != nil {
 			n.fail(err)
