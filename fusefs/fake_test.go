@@ -237,12 +237,14 @@ func (s *fakeSession) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, e
 		return api.Attr{}, err
 	}
 	s.recall(ctx, ino)
-	defer s.v.mu.Unlock()
 	in, err := s.v.get(ino)
 	if err != nil {
+		s.v.mu.Unlock()
 		return api.Attr{}, err
 	}
-	return in.attr, nil
+	a := in.attr
+	s.v.mu.Unlock()
+	return a, s.before("gotattr", ino) // a hook can hold the answer up
 }
 
 func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAttr) (api.Attr, error) {

@@ -15,6 +15,9 @@ func TestMappedStoresAreRecalled(t *testing.T) {
 	v := newFakeVolume()
 	m, s3 := mountFake(t, v, nil), somebody{v.session()}
 	must(t, os.WriteFile(m.path("f"), bytes.Repeat([]byte("."), 10000), 0644))
+	for range 2 { // fill pages without the lease: they must not survive the mapping's open
+		wantFile(t, m.path("f"), strings.Repeat(".", 10000))
+	}
 	k := startTalk(t, "mapping", m.path("f"))
 	k.want("load 0 3", "...")
 	for _, word := range []string{"one", "two", "six", "ten"} {

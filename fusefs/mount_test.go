@@ -27,29 +27,39 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	before := ourMounts()
-	code := m.Run()
-	for path := range ourMounts() {
-		if !before[path] {
-			fmt.Fprintln(os.Stderr, "leaked mount:", path)
-			syscall.Unmount(path, mntDetach)
-			code = 1
-		}
+	os.Exit(runTests(m))
+}
+
+// runTests keeps all directories of the tests in one place, so that a mount that
+// is left can be told from those of somebody else.
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "fusefs-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	os.Exit(code)
+	os.Chmod(dir, 0755)
+	os.Setenv("TMPDIR", dir)
+	code := m.Run()
+	for _, path := range mountsBelow(dir) {
+		fmt.Fprintln(os.Stderr, "leaked mount:", path)
+		syscall.Unmount(path, mntDetach)
+		code = 1
+	}
+	os.RemoveAll(dir)
+	return code
 }
 
 const mntForce = 1 // MNT_FORCE
 
-func ourMounts() map[string]bool {
-	set := make(map[string]bool)
+func mountsBelow(dir string) (paths []string) {
 	list, _ := mountTable()
 	for _, m := range list {
-		if m.ours() {
-			set[m.path] = true
+		if m.ours() && strings.HasPrefix(m.path, dir+"/") {
+			paths = append(paths, m.path)
 		}
 	}
-	return set
+	return paths
 }
 
 // testMount is a mounted session of a fake volume.
@@ -89,6 +99,7 @@ func mountFake(t testing.TB, v *fakeVolume, change func(*Options)) *testMount {
 		defer stop()
 		if err := s.Unmount(ctx, false); err != nil {
 			t.Errorf("unmount: %v", err)
+			syscall.Unmount(s.Mountpoint(), mntForce) // a test that failed left files open
 			s.Unmount(ctx, true)
 		}
 		s.Wait()

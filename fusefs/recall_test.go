@@ -154,6 +154,61 @@ func TestGrantOvertakenByRecall(t *testing.T) {
 	}
 }
 
+// TestAttributesOvertakenByRecall: attributes that the volume gave before a flush,
+// and that arrive when the lease is gone, lack what was written: not to be told.
+func TestAttributesOvertakenByRecall(t *testing.T) {
+	v := newFakeVolume()
+	m, s3 := mountFake(t, v, nil), somebody{v.session()}
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("written")
+	must(t, err)
+	var once sync.Once
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "gotattr" {
+			once.Do(func() { s3.get(t, "f") })
+		}
+		return nil
+	})
+	if st, err := f.Stat(); err != nil || st.Size() != 7 {
+		t.Fatalf("%v, %v", st, err)
+	}
+}
+
+// TestReadOvertakenByFlush: a read that has taken dirty bytes must not put them
+// beside newer ones that were committed before it asked the volume for the rest.
+func TestReadOvertakenByFlush(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	must(t, os.WriteFile(m.path("f"), []byte("aaaabbbb"), 0644))
+	f, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte("XXXX"), 0)
+	must(t, err)
+	n := m.s.f.ref(m.holder.Held().Writes[0].Ino)
+	defer m.s.f.unref(n)
+	var once sync.Once
+	ctx := context.Background()
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "Read" {
+			once.Do(func() {
+				n.write(ctx, change{data: [][]byte{[]byte("YYYYYYYY")}})
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				n.settle(ctx, n.wseq)
+			})
+		}
+		return nil
+	})
+	p := make([]byte, 8)
+	k, err := n.read(ctx, 0, p, false)
+	if err != nil || string(p[:k]) != "YYYYYYYY" {
+		t.Fatalf("read %q, %v", p[:k], err)
+	}
+}
+
 // TestTwoMountsAppend: concurrent O_APPEND through two mounts and several
 // descriptors of each loses and tears nothing.
 func TestTwoMountsAppend(t *testing.T) {
