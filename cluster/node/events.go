@@ -146,7 +146,7 @@ func (n *Node) addReplica(ctx context.Context) {
 		drives = append(drives, d)
 	}
 	n.mu.Unlock()
-	for _, i := range placement.Replicas(open, keep, want-len(keep), nil) {
+	for _, i := range placement.Replicas(open, keep, want, nil)[len(keep):] {
 		d := drives[i]
 		if err := n.group.AddReplica(ctx, replicaDir(d)); err != nil {
 			n.log.Warn("no metadata replica on this drive for now", "drive", d, "err", err)

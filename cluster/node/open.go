@@ -100,7 +100,7 @@ func (n *Node) replicaDrives() []int {
 		}
 	}
 	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
-	return append(keep, placement.Replicas(open, keep, want-len(keep), nil)...)
+	return placement.Replicas(open, keep, want, nil)
 }
 
 // hasReplica reports whether a drive has had a metadata replica.

@@ -45,6 +45,8 @@ func runMount(f *mountCommandFlags, dir string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// It outlives the server, and so perhaps who reads the log: that is no reason to die.
+	signal.Ignore(syscall.SIGPIPE)
 	m := &mountProcess{dir: dir, log: log, mounted: make(chan struct{})}
 	// Before anything else: one process for one mount point.
 	if err := serveControl(ctx, dir, m.stop); err != nil {

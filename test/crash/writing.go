@@ -1,0 +1,187 @@
+package crash
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const errNotEmpty = unix.ENOTEMPTY
+
+func rmdir(path string) error { return unix.Rmdir(path) }
+
+// renameDir is rename(2) without what os.Rename adds for directories.
+func renameDir(from, to string) error { return unix.Rename(from, to) }
+
+// maxWrite is the most bytes of one write(2) here: one request of the kernel.
+const maxWrite = 128 << 10
+
+// open opens a file to write, making it if it is not there.
+func (w *worker) open(p string, flags int) (*held, error) {
+	x := w.world()
+	id, there := x.names[p]
+	h := &held{mounts: w.r.mounts.Load()}
+	f, err := os.OpenFile(w.r.path(w.key(p)), flags|os.O_RDWR|os.O_CREATE, 0o644)
+	err = w.step(err, func(x *world) {
+		switch {
+		case !there:
+			id = x.create(p, nil)
+		case flags&os.O_TRUNC != 0:
+			x.change(id, nil, h.mounts)
+		}
+	}, "open %s with %#x", p, flags)
+	if err != nil {
+		return nil, err
+	}
+	h.f, h.id = f, id
+	if h.mounts != w.r.mounts.Load() {
+		// Perhaps the file of the next mount: what it holds has to be seen first.
+		f.Close()
+		return nil, errUnsure
+	}
+	return h, nil
+}
+
+// write is one write(2).
+func (w *worker) write(h *held, off, n int64, appending bool) error {
+	c, tag := w.world().inodes[h.id].now, w.tag()
+	var err error
+	var done int
+	if appending {
+		off = c.size()
+		b := make([]byte, n)
+		fill(b, off, tag)
+		done, err = h.f.Write(b)
+	} else {
+		b := make([]byte, n)
+		fill(b, off, tag)
+		done, err = h.f.WriteAt(b, off)
+	}
+	if err != nil && done > 0 {
+		n = int64(done)
+	}
+	return w.step(err, func(x *world) { x.change(h.id, c.write(off, n, tag), h.mounts) },
+		"write %d at %d of inode %d #%d, was %s", n, off, h.id, tag, c)
+}
+
+func (w *worker) fsync(h *held) error {
+	err := h.f.Sync()
+	if err := w.step(err, func(x *world) { x.settle(h.id) }, "fsync inode %d", h.id); err != nil {
+		for _, x := range w.worlds {
+			x.doubt(h.id)
+		}
+		return err
+	}
+	return nil
+}
+
+func (w *worker) truncate(h *held) error {
+	c := w.world().inodes[h.id].now
+	n := w.rng.Int64N(c.size() + 5000)
+	err := h.f.Truncate(n)
+	return w.step(err, func(x *world) { x.change(h.id, c.truncate(n), h.mounts) }, "truncate inode %d to %d, was %s", h.id, n, c)
+}
+
+// close closes; an error is one of bytes that could not be written.
+func (w *worker) close(h *held) error {
+	err := h.f.Close()
+	if err := w.step(err, func(*world) {}, "close inode %d", h.id); err != nil {
+		for _, x := range w.worlds {
+			x.doubt(h.id)
+		}
+		return err
+	}
+	return nil
+}
+
+// opWrite opens, writes in some way, perhaps syncs, and closes.
+func (w *worker) opWrite() error {
+	flags, appending, synced := 0, false, false
+	switch w.rng.IntN(5) {
+	case 0:
+		flags = os.O_TRUNC
+	case 1:
+		flags, appending = os.O_APPEND, true
+	case 2:
+		flags, synced = unix.O_DSYNC, true
+	}
+	h, err := w.open(w.somePath(), flags)
+	if err != nil {
+		return err
+	}
+	if err := w.fillIn(h, appending, synced); err != nil {
+		h.f.Close()
+		return err
+	}
+	if w.rng.IntN(2) == 0 {
+		if err := w.fsync(h); err != nil {
+			h.f.Close()
+			return err
+		}
+	}
+	return w.close(h)
+}
+
+// fillIn writes one to a few times.
+func (w *worker) fillIn(h *held, appending, synced bool) error {
+	left := w.size()
+	off := int64(0)
+	if w.rng.IntN(2) == 0 {
+		off = w.rng.Int64N(w.world().inodes[h.id].now.size() + 1000)
+	}
+	for left > 0 {
+		n := min(left, 1+w.rng.Int64N(maxWrite))
+		if left > 1<<20 {
+			n = maxWrite
+		}
+		if err := w.write(h, off, n, appending); err != nil {
+			return err
+		}
+		if synced {
+			w.world().settle(h.id)
+		}
+		off, left = off+n, left-n
+	}
+	if !appending && w.rng.IntN(6) == 0 {
+		return w.truncate(h)
+	}
+	return nil
+}
+
+// maxHeld is how many files a worker keeps open.
+const maxHeld = 3
+
+// opHold opens, writes, and keeps it open.
+func (w *worker) opHold() error {
+	if len(w.held) >= maxHeld {
+		return w.opHeld()
+	}
+	h, err := w.open(w.somePath(), 0)
+	if err != nil {
+		return err
+	}
+	w.held = append(w.held, h)
+	return w.fillIn(h, false, false)
+}
+
+// opHeld does something with a file that is held open.
+func (w *worker) opHeld() error {
+	if len(w.held) == 0 {
+		return nil
+	}
+	h := w.held[w.rng.IntN(len(w.held))]
+	if h.mounts != w.r.mounts.Load() {
+		w.unhold(h)
+		return nil
+	}
+	switch w.rng.IntN(4) {
+	case 0:
+		err := w.fsync(h)
+		w.unhold(h)
+		return err
+	case 1:
+		w.unhold(h)
+		return nil
+	}
+	return w.fillIn(h, false, false)
+}
