@@ -32,7 +32,7 @@ func start(t *testing.T, opts ...harness.Option) *rig {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skipf("the mount needs FUSE: %v", err)
 	}
-	r := newRig(t, harness.Start(t, 4, append([]harness.Option{harness.WithMount()}, opts...)...))
+	r := newRig(t, harness.New(t, 4, append([]harness.Option{harness.WithMount()}, opts...)...))
 	r.begin()
 	return r
 }

@@ -29,6 +29,7 @@ const opTimeout = 120 * time.Second
 type rig struct {
 	t   testing.TB
 	srv *harness.Server
+	run *launcher
 	s3  *s3.Client
 
 	mounts  atomic.Int64 // how many mounts were killed, counted before the kill
@@ -42,16 +43,17 @@ type rig struct {
 }
 
 func newRig(t testing.TB, srv *harness.Server) *rig {
-	r := &rig{t: t, srv: srv, up: make(chan struct{}), fail: make(chan struct{})}
+	r := &rig{t: t, srv: srv, run: newLauncher(t, srv), up: make(chan struct{}), fail: make(chan struct{})}
 	client := &http.Client{Timeout: opTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(client.CloseIdleConnections)
 	r.s3 = srv.S3(func(o *s3.Options) { o.Retryer, o.HTTPClient = aws.NopRetryer{}, client })
 	return r
 }
 
-// begin makes the bucket and says that everything is up.
+// begin starts the server, makes the bucket and says that everything is up.
 func (r *rig) begin() {
 	r.t.Helper()
+	r.run.start()
 	r.await()
 	ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
 	defer cancel()
@@ -124,18 +126,18 @@ func (r *rig) kill(v victim, down time.Duration) {
 	}
 	switch v {
 	case server:
-		r.srv.Kill()
+		r.run.kill()
 	case mount:
 		r.srv.KillMount()
 	case both:
 		// The mount first, so that the supervisor may be about to bring it back.
 		r.srv.KillMount()
-		r.srv.Kill()
+		r.run.kill()
 		r.srv.KillMount()
 	}
 	time.Sleep(down)
 	if v != mount {
-		r.srv.Start()
+		r.run.start()
 	}
 	r.await()
 	r.setUp(true)
@@ -147,7 +149,7 @@ func (r *rig) await() {
 	deadline := time.Now().Add(opTimeout)
 	for !r.mountAnswers() || !r.serverAnswers() {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("not both views are back after %v\n%s", opTimeout, r.srv.Log())
+			r.t.Fatalf("not both views are back after %v", opTimeout)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
