@@ -179,7 +179,7 @@ func (n *node) config() *raft.Config {
 	c.ElectionTimeout = n.opts.HeartbeatTimeout
 	c.LeaderLeaseTimeout = n.opts.HeartbeatTimeout
 	c.CommitTimeout = 100 * time.Millisecond
-	c.MaxAppendEntries = 256
+	c.MaxAppendEntries = 128 // commands may be large
 	c.BatchApplyCh = true
 	c.NoSnapshotRestoreOnStart = true
 	c.NoLegacyTelemetry = true
