@@ -55,21 +55,38 @@ func (v *Volume) loop(name string, kick <-chan struct{}, work func(context.Conte
 }
 
 func (v *Volume) reaper() {
+	seen := map[twofold.Ino]time.Time{}
 	v.loop("reaper", v.kickReaper, func(ctx context.Context) error {
 		v.expire(ctx)
 		if err := v.compact(ctx); err != nil {
 			v.log.Warn("compaction will go on later", "err", err)
 		}
-		return v.reap(ctx)
+		return v.reap(ctx, seen)
 	})
 }
 
 // freeBatch is how many extents one FreeInode command drops at most.
 const freeBatch = 2000
 
-// reap frees inodes without links that no mount has open.
-func (v *Volume) reap(ctx context.Context) error {
+// reapAfter is how long an inode stays after its last name went. A mount may have
+// looked the name up a moment before and be about to open it: it is to find the old
+// file, as on any file system, and not ESTALE.
+const reapAfter = time.Second
+
+// reap frees inodes without links that no mount has open. seen has when the ones
+// that wait were first met.
+func (v *Volume) reap(ctx context.Context, seen map[twofold.Ino]time.Time) error {
 	var after twofold.Ino
+	defer func() {
+		for ino, at := range seen { // those that got a link again
+			if time.Since(at) > time.Minute {
+				delete(seen, ino)
+			}
+		}
+		if len(seen) > 0 {
+			time.AfterFunc(reapAfter, func() { v.kick(v.kickReaper) })
+		}
+	}()
 	for {
 		var inos []twofold.Ino
 		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
@@ -84,9 +101,13 @@ func (v *Volume) reap(ctx context.Context) error {
 		}
 		for _, ino := range inos {
 			after = ino
-			if v.leases.Leased(ino) || !v.opens.condemn(ino) {
+			if _, ok := seen[ino]; !ok {
+				seen[ino] = time.Now()
+			}
+			if time.Since(seen[ino]) < reapAfter || v.leases.Leased(ino) || !v.opens.condemn(ino) {
 				continue
 			}
+			delete(seen, ino)
 			err := v.free(ctx, ino)
 			v.opens.buried(ino)
 			if err != nil {
