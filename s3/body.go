@@ -36,6 +36,9 @@ type body struct {
 	size    int64
 	left    int64
 	hashes  *hashes
+	sum5    hash.Hash         // the MD5: hashes.md5, or lane
+	lane    *laneHasher       // nil: none
+	many    *md5Hashes        // where the body is large: what counts it
 	signed  bool              // hash is the content's signed SHA-256
 	hash    [sha256.Size]byte // where signed
 	md5     []byte            // Content-MD5; nil: none
@@ -60,7 +63,7 @@ func (b *body) Read(p []byte) (int, error) {
 			b.err = s3err.Msg(s3err.IncompleteBody, "The request body has more bytes than were announced.")
 			return 0, b.err
 		}
-		b.hashes.md5.Write(p[:n])
+		b.sum5.Write(p[:n])
 		if b.signed {
 			b.hashes.sha.Write(p[:n])
 		}
@@ -108,7 +111,7 @@ func (b *body) verify() error {
 			s3err.Field{Name: "ClientComputedContentSHA256", Value: hex.EncodeToString(b.hash[:])},
 			s3err.Field{Name: "S3ComputedContentSHA256", Value: hex.EncodeToString(b.hashes.sha.Sum(nil))})
 	}
-	sum := b.hashes.md5.Sum(room[:0])
+	sum := b.sum5.Sum(room[:0])
 	if b.md5 != nil && string(sum) != string(b.md5) {
 		return s3err.Msg(s3err.BadDigest, "",
 			s3err.Field{Name: "ExpectedDigest", Value: base64.StdEncoding.EncodeToString(b.md5)},
@@ -180,8 +183,8 @@ func (rq *request) openBody(limit int64) (*body, error) {
 		return nil, err
 	}
 	b.hashes = rq.hashes.Get().(*hashes)
-	b.hashes.md5.Reset()
 	b.hashes.sha.Reset()
+	b.startMD5(rq.md5)
 	b.src = &pacedReader{src: rq.r.Body, rc: http.NewResponseController(rq.w), idle: rq.idle}
 	if rq.auth.Payload >= sigv4.PayloadChunks {
 		if b.hashes.buf == nil {
@@ -202,6 +205,7 @@ func (rq *request) release(b *body) {
 	if b.err == nil {
 		b.err = io.ErrClosedPipe
 	}
+	b.endMD5()
 	rq.hashes.Put(b.hashes)
 	b.hashes = nil
 }

@@ -183,6 +183,7 @@ func (rq *request) pipe(rd ObjectReader, off, n int64, algo checksum.Algorithm) 
 		pw.CloseWithError(err)
 	}()
 	b = &body{src: pr, size: n, left: n, hashes: newHashes()}
+	b.startMD5(rq.md5)
 	if algo != "" {
 		b.compute(algo)
 	}
@@ -190,5 +191,6 @@ func (rq *request) pipe(rd ObjectReader, off, n int64, algo checksum.Algorithm) 
 		cancel()
 		pr.CloseWithError(io.ErrClosedPipe)
 		<-done
+		b.endMD5()
 	}
 }

@@ -42,6 +42,7 @@ type Server struct {
 	router  *mux.Router
 	bufs    sync.Pool // of *[]byte, for XML
 	hashes  sync.Pool // of *hashes
+	md5     *md5Hashes
 	static  staticHeaders
 }
 
@@ -76,11 +77,18 @@ func New(cfg Config) *Server {
 		hostID: []string{base64.StdEncoding.EncodeToString(id[:])},
 		bufs:   sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }},
 		hashes: sync.Pool{New: func() any { return newHashes() }},
+		md5:    newMD5Hashes(),
 		static: staticHeaders{server: []string{"Twofold"}, xml: []string{"application/xml"}, zero: []string{"0"}, bytes: []string{"bytes"}},
 	}
 	s.domains = dotted(cfg.Domains)
 	s.router = s.routes()
 	return s
+}
+
+// Close ends the server's own goroutines. Requests under way go on.
+func (s *Server) Close() error {
+	s.md5.close()
+	return nil
 }
 
 // ServeHTTP implements http.Handler.
