@@ -59,5 +59,5 @@ func TestKill(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	t.Log(l.counts())
+	l.finish()
 }

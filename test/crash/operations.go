@@ -24,6 +24,9 @@ func (w *worker) operation() error {
 	if w.mix.noMount {
 		return s3ops[w.rng.IntN(len(s3ops))]()
 	}
+	if w.mix.blobs && w.rng.IntN(4) > 0 {
+		return []func() error{w.opPut, w.opPut, w.opDelete, w.opCopy, w.opWrite, w.opUnlink}[w.rng.IntN(6)]()
+	}
 	all := append(s3ops,
 		w.opWrite, w.opWrite, w.opWrite, w.opWrite, w.opHold, w.opHold, w.opHeld, w.opHeld, w.opRead,
 		w.opRename, w.opRename, w.opLink, w.opUnlink, w.opMkdir, w.opRmdir, w.opRenameDir,
@@ -31,7 +34,7 @@ func (w *worker) operation() error {
 	return all[w.rng.IntN(len(all))]()
 }
 
-// fresh makes the next write's tag.
+// tag makes the next write's tag.
 func (w *worker) tag() uint64 { return w.r.tags.Add(1) }
 
 // size is of anything from nothing to megabytes.
@@ -39,6 +42,8 @@ func (w *worker) size() int64 {
 	switch n := w.rng.IntN(100); {
 	case n < w.mix.big:
 		return 1<<20 + w.rng.Int64N(2<<20)
+	case w.mix.blobs:
+		return 17<<10 + w.rng.Int64N(60<<10)
 	case n < 15:
 		return w.rng.Int64N(200)
 	case n < 55:

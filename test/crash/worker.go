@@ -38,6 +38,7 @@ type held struct {
 type mix struct {
 	noMount bool // S3 only
 	big     int  // percent of files that are of megabytes
+	blobs   bool // no file is small enough to be without a blob, and most operations replace one
 	fault   bool // the drives are at fault: errors are expected, and tell nothing
 }
 
