@@ -229,7 +229,7 @@ func (g *Group) Close(ctx context.Context) error {
 	g.cancel()
 	g.background.Wait()
 
-	limit := 10 * time.Second
+	limit := time.Minute
 	if d, ok := ctx.Deadline(); ok {
 		limit = max(time.Until(d), time.Second)
 	}
