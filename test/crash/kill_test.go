@@ -14,12 +14,12 @@ import (
 // Flags of the campaign; the defaults are the short form.
 func flags() (c struct {
 	rounds *int
-	seeds  *int
+	cuts   *int
 	seed   *uint64
 	long   *bool
 }) {
 	c.rounds = flag.Int("crash.rounds", 5, "rounds of kill -9")
-	c.seeds = flag.Int("crash.cuts", 3, "power cuts")
+	c.cuts = flag.Int("crash.cuts", 3, "power cuts")
 	c.seed = flag.Uint64("crash.seed", uint64(time.Now().UnixNano()), "seed of everything random")
 	c.long = flag.Bool("crash.long", false, "all variants of all faults")
 	return c
