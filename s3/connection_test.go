@@ -107,6 +107,17 @@ func TestContinue(t *testing.T) {
 }
 
 // TestKeepAlive: behind an error the connection either goes on rightly or is closed.
+// boto sends the expectation for an empty body as well, and needs its answer.
+func TestContinueEmpty(t *testing.T) {
+	_, srv := seeded(t)
+	c := dial(t, srv)
+	for range 2 {
+		c.head(srv, "PUT", "/bucket/empty", "Content-Length: 0", "Expect: 100-continue")
+		c.want(100, "")
+		c.want(200, "")
+	}
+}
+
 func TestKeepAlive(t *testing.T) {
 	_, srv := seeded(t)
 	c := dial(t, srv)

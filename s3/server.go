@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +93,15 @@ func (s *Server) Close() error {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		// net/http says "continue" when the body is first read, and an empty one never
+		// is. boto and the aws-cli expect it for empty files too, and spoil their
+		// connection when the answer comes without: its next request hangs a minute.
+		w.WriteHeader(http.StatusContinue)
+	}
+	s.router.ServeHTTP(w, r)
+}
 
 // HTTPServer returns a server for h with limits that keep slow and hostile clients
 // from holding it: headers must be there within 20 seconds and 64 KiB, idle
