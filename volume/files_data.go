@@ -113,9 +113,13 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.
 	if mtime == 0 {
 		mtime = twofold.Now()
 	}
-	res, err := s.command(ctx, metadata.OpWrite, metadata.Write{
+	cmd := metadata.Write{
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, ETag: w.ETag, KillPriv: w.KillPriv,
-	})
+	}
+	res, err := s.command(ctx, metadata.OpWrite, cmd)
+	for err == nil && res.More { // it replaces very many extents: nobody else looks meanwhile
+		res, err = s.v.commit(ctx, metadata.OpWrite, cmd)
+	}
 	data.settle(err)
 	s.v.kick(s.v.kickTrash)
 	if err != nil {

@@ -112,10 +112,18 @@ func (v *Volume) CopyPart(ctx context.Context, in *api.PartCopyInput) (api.PartI
 		if err != nil {
 			return api.PartInfo{}, err
 		}
+		end, ok, err := v.holdSource(ctx, src)
+		if err != nil {
+			return api.PartInfo{}, err
+		}
+		if !ok {
+			continue
+		}
 		part := metadata.Part{Number: in.Number, Size: n, ETag: sum.ETag, Mtime: twofold.Now(), Checksum: sum.Checksum}
 		_, err = v.commit(ctx, metadata.OpPutPart, metadata.PutPart{
 			Upload: in.ID, Part: part, Src: src.Ino, SrcVersion: src.Version, SrcOff: off,
 		})
+		end()
 		v.kick(v.kickTrash)
 		if err != nil && (errs.Is(err, errs.Conflict) || errs.Is(err, errs.Stale)) {
 			continue // the source changed between the look and the command
@@ -177,13 +185,17 @@ func (v *Volume) CompleteUpload(ctx context.Context, in *api.CompleteInput) (api
 		return api.ObjectInfo{}, err
 	}
 	defer end()
-	res, err := v.commit(ctx, metadata.OpCompleteUpload, metadata.CompleteUpload{
+	cmd := metadata.CompleteUpload{
 		Upload: in.ID, Parts: in.Parts, Cond: in.Cond,
 		Content: metadata.Content{
 			ETag: in.Sum.ETag, Checksum: in.Sum.Checksum,
 			Headers: up.Headers, UserMeta: up.UserMeta, Class: up.Class, Posix: up.Posix,
 		},
-	})
+	}
+	res, err := v.commit(ctx, metadata.OpCompleteUpload, cmd)
+	for err == nil && res.More { // very many parts that are not listed go first
+		res, err = v.commit(ctx, metadata.OpCompleteUpload, cmd)
+	}
 	v.kick(v.kickReaper)
 	v.kick(v.kickTrash)
 	if err != nil {

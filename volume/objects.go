@@ -87,6 +87,13 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 		if err != nil {
 			return api.ObjectInfo{}, err
 		}
+		release, ok, err := v.holdSource(ctx, src)
+		if err != nil {
+			return api.ObjectInfo{}, err
+		}
+		if !ok {
+			continue
+		}
 		cmd := metadata.CopyObject{
 			Src: src.Ino, SrcVersion: src.Version, Key: in.Key, Content: content(attrs, sum), Cond: in.Cond,
 		}
@@ -105,6 +112,7 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 			}
 			return err
 		})
+		release()
 		v.kick(v.kickReaper)
 		switch errs.KindOf(err) {
 		case errs.Conflict, errs.Stale: // the source changed or went between the look and the command
@@ -118,6 +126,29 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 		}
 		return info, err
 	}
+}
+
+// holdSource keeps the source's write lease away until the copy is committed: the
+// copy is as of its commit, and shows everything that write(2) has returned for by
+// then. ok is false where the source has changed since it was looked at.
+func (v *Volume) holdSource(ctx context.Context, src *metadata.Inode) (end func(), ok bool, err error) {
+	end, err = v.leases.Exclude(ctx, src.Ino)
+	if err != nil {
+		return nil, false, err
+	}
+	err = v.Meta.View(ctx, func(w metadata.View) error {
+		n, err := w.Inode(src.Ino)
+		ok = err == nil && n.Version == src.Version
+		return err
+	})
+	if err == nil && ok {
+		return end, true, nil
+	}
+	end()
+	if errs.Is(err, errs.Stale) {
+		err = nil
+	}
+	return nil, false, err
 }
 
 // copyBytes copies an object of too many extents to share: its bytes become a new blob.

@@ -157,7 +157,7 @@ func (s *Session) End(ctx context.Context) error {
 	s.mu.Unlock()
 
 	// First the commit: until then the session's commands are good.
-	_, err := s.v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.id})
+	err := s.v.endSession(ctx, s.id)
 	s.v.mu.Lock()
 	delete(s.v.sessions, s.id)
 	s.v.mu.Unlock()
@@ -182,14 +182,14 @@ func (v *Volume) grace() {
 			if procid.Dead(node) {
 				delete(v.expected, id)
 				v.log.Info("a mount of before the restart is dead", "session", id, "node", node)
-				go v.endUnknown(id)
+				v.wg.Go(func() { v.endUnknown(id) })
 			}
 		}
 		left := len(v.expected)
 		v.mu.Unlock()
 		if left == 0 || time.Since(start) > v.LeaseTerm {
 			if left > 0 {
-				v.log.Warn("mounts of before the restart did not come back in time; their unflushed writes will be refused where others look first", "mounts", left)
+				v.log.Warn("mounts of before the restart did not come back in time; what they have not flushed will be refused", "mounts", left)
 			}
 			v.leases.Ready()
 			return
@@ -204,8 +204,27 @@ func (v *Volume) grace() {
 
 // endUnknown ends a session that this process has no Session of.
 func (v *Volume) endUnknown(id twofold.SessionID) {
-	if _, err := v.commit(v.ctx, metadata.OpEndSession, metadata.EndSession{ID: id}); err != nil {
+	if err := v.endSession(v.ctx, id); err != nil {
 		v.log.Warn("session not ended", "session", id, "err", err)
+	}
+}
+
+// endSession ends a session and forgets it: an unknown session is refused like an
+// ended one.
+func (v *Volume) endSession(ctx context.Context, id twofold.SessionID) error {
+	if _, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: id}); err != nil {
+		return err
+	}
+	return v.forgetSession(ctx, id)
+}
+
+// forgetSession removes the record and the kept results of an ended session.
+func (v *Volume) forgetSession(ctx context.Context, id twofold.SessionID) error {
+	for {
+		res, err := v.commit(ctx, metadata.OpForgetSession, metadata.ForgetSession{ID: id})
+		if err != nil || !res.More {
+			return err
+		}
 	}
 }
 
@@ -218,7 +237,17 @@ func (v *Volume) expire(ctx context.Context) {
 			late = append(late, s)
 		}
 	}
+	var lost []twofold.SessionID // mounts of before the start that never came back
+	if time.Since(v.began) > v.SessionTTL {
+		for id := range v.expected {
+			lost = append(lost, id)
+			delete(v.expected, id)
+		}
+	}
 	v.mu.Unlock()
+	for _, id := range lost {
+		v.endUnknown(id)
+	}
 	for _, s := range late {
 		v.log.Warn("mount was not heard of; its session ends", "session", s.id, "node", s.node)
 		if err := s.End(ctx); err != nil {

@@ -89,9 +89,10 @@ type Volume struct {
 	levels  *levels
 	touched *touched
 
-	stop context.CancelFunc
-	ctx  context.Context // ends when the volume closes
-	wg   sync.WaitGroup
+	began time.Time
+	stop  context.CancelFunc
+	ctx   context.Context // ends when the volume closes
+	wg    sync.WaitGroup
 
 	kickReaper chan struct{}
 	kickTrash  chan struct{}
@@ -123,7 +124,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	v := &Volume{
-		Options: o, log: o.Logger, ctx: run, stop: stop,
+		Options: o, log: o.Logger, ctx: run, stop: stop, began: time.Now(),
 		leases:     lease.NewTable(o.LeaseTerm, o.Logger, run.Done()),
 		pins:       newPins(),
 		opens:      newOpens(),
@@ -168,10 +169,14 @@ func (v *Volume) begin(ctx context.Context) error {
 	}
 	for _, s := range all {
 		switch {
-		case s.ID == v.writer || s.Ended:
+		case s.ID == v.writer:
+		case s.Ended:
+			if err := v.forgetSession(ctx, s.ID); err != nil {
+				return err
+			}
 		case s.Kind == metadata.SessionServer:
 			// This process owns every drive: no other server can be running.
-			if _, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.ID}); err != nil {
+			if err := v.endSession(ctx, s.ID); err != nil {
 				return err
 			}
 		default:

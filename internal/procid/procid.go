@@ -9,24 +9,29 @@ import (
 	"strings"
 )
 
-// Self is this process: "pid.starttime@boot-id". The start time (clock ticks since
-// boot, proc(5)) tells a reused pid apart; the boot id tells machines and reboots
-// apart.
+// Self is this process: "pid.starttime@boot-id/pid-namespace@machine-id". The start
+// time (clock ticks since boot, proc(5)) tells a reused pid apart; the boot id tells
+// machines and reboots apart, and the machine id (machine-id(5), may be empty) tells
+// a reboot from another machine.
 func Self() string {
 	pid := os.Getpid()
 	start, err := startTime(pid)
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%d.%s@%s", pid, start, bootID())
+	return fmt.Sprintf("%d.%s@%s@%s", pid, start, bootID(), machineID())
 }
 
 // Dead reports whether the process that id names certainly runs no more. A name of
 // another machine, or one that can't be read, is not known to be dead.
 func Dead(id string) bool {
-	proc, boot, ok := strings.Cut(id, "@")
-	if !ok || boot == "" || boot != bootID() {
-		return false
+	proc, rest, ok := strings.Cut(id, "@")
+	boot, machine, _ := strings.Cut(rest, "@")
+	if here := bootID(); !ok || boot == "" || here == "" || boot != here {
+		// Nothing survives a reboot of its machine.
+		kernel, _, _ := strings.Cut(boot, "/")
+		now, _, _ := strings.Cut(here, "/")
+		return machine != "" && machine == machineID() && kernel != "" && now != "" && kernel != now
 	}
 	p, start, ok := strings.Cut(proc, ".")
 	pid, err := strconv.Atoi(p)
@@ -52,6 +57,15 @@ func bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b)) + "/" + ns
+}
+
+// machineID is the installation's, or empty where there is none.
+func machineID() string {
+	b, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // startTime is field 22 of /proc/pid/stat, which is read behind the command's name:

@@ -51,3 +51,15 @@ func TestExitedIsDead(t *testing.T) {
 		t.Fatal("an exited process is dead")
 	}
 }
+
+func TestRebootedIsDead(t *testing.T) {
+	if machineID() == "" {
+		t.Skip("this machine has no machine-id")
+	}
+	if !Dead("1.2@other-boot/pid:[1]@" + machineID()) {
+		t.Error("a process of an earlier boot of this machine is dead")
+	}
+	if Dead("1.2@other-boot/pid:[1]@another-machine") {
+		t.Error("a process of another machine is not known to be dead")
+	}
+}
