@@ -212,21 +212,12 @@ func (b *BlobReader) stripe(ctx context.Context, i int64, lo, hi int) (*erasure.
 	n := b.stripeContent(i)
 	blockLen := b.coder.BlockLen(n)
 	want := erasure.Span(lo/blockLen, (hi-1)/blockLen+1)
-	g := b.gather(want)
-	m := stripeMemory{b: b, n: n}
-	defer m.release()
-	m.start(g.order[:min(g.first, len(g.order))])
-	g.begin = func(shard int) { m.retain(shard) }
-	g.op = func(ctx context.Context, shard int) error {
-		st := m.of[shard]
-		defer st.Release()
-		return b.sources[shard].readBlock(ctx, b, i, st.Block(shard))
-	}
-	got, err := b.run(ctx, g)
+	bs, got, err := b.gatherBlocks(ctx, i, want)
 	if err != nil {
 		return nil, err
 	}
-	return m.finish(got, want)
+	defer bs.close()
+	return b.rebuild(bs, got, n, want)
 }
 
 // stripeContent is the length of stripe i's content.

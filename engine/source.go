@@ -69,16 +69,13 @@ func transient(err error) bool {
 	return true
 }
 
-// readBlock reads block i into p, all of it.
-func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, p []byte) error {
+// readBlock reads block i, all of its blockLen bytes.
+func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, blockLen int) (block, error) {
 	r, err := s.open(ctx, b)
 	if err != nil {
-		return err
+		return block{}, err
 	}
-	n, err := r.ReadBlocks(ctx, i, 1, p)
-	if err == nil && n != len(p) {
-		err = errs.Newf("engine.read", errs.Corrupt, "block %d has %d bytes, not %d", i, n, len(p))
-	}
+	bl, err := b.e.lend(ctx, r, i, blockLen)
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case errs.Is(err, errs.Corrupt):
@@ -89,7 +86,7 @@ func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, p []byte
 	default:
 		s.reopen(r) // a drive that went and came back has its files anew
 	}
-	return err
+	return bl, err
 }
 
 // reopen makes the next read open the shard again, unless somebody did already.

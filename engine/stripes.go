@@ -2,23 +2,22 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"twofold/engine/erasure"
 	"twofold/internal/errs"
 )
 
-// readAhead is how many stripes are read before they are asked for.
+// readAhead is how many stripes are read before they are asked for, where drives
+// have to be waited for.
 const readAhead = 2
 
-// piece is bytes [lo, hi) of a stripe's content, or the error in its place.
-type piece struct {
-	st     *erasure.Stripe
-	lo, hi int
-	err    error
-}
+// readWaits is how long a stripe takes that did not come from memory. Below, reading
+// ahead only costs: the bytes leave the processor's caches before they are sent.
+const readWaits = 2 * time.Millisecond
 
 // stripes calls fn for the bytes [off, off+n), which the blob has, in order and by
-// stripe. What fn is given is valid only during the call.
+// block. What fn is given is valid only during the call.
 func (b *BlobReader) stripes(ctx context.Context, off, n int64, fn func([]byte) error) error {
 	if n == 0 {
 		return nil
@@ -29,10 +28,39 @@ func (b *BlobReader) stripes(ctx context.Context, off, n int64, fn func([]byte) 
 	defer b.release()
 	size := int64(b.stripeLen.Load())
 	first, last := off/size, (off+n-1)/size
-	if first == last {
-		return b.piece(ctx, first, off, n).give(fn)
-	}
 	ctx, cancel := context.WithCancel(ctx)
+	var ahead chan piece // nil as long as stripes are read when they are asked for
+	defer func() {
+		cancel()
+		if ahead != nil {
+			for p := range ahead {
+				p.release()
+			}
+		}
+	}()
+	for i := first; i <= last; i++ {
+		var p piece
+		if ahead == nil {
+			start := time.Now()
+			p = b.piece(ctx, i, off, n)
+			if i < last && p.err == nil && time.Since(start) > readWaits {
+				ahead = b.ahead(ctx, i+1, last, off, n)
+			}
+		} else {
+			var ok bool
+			if p, ok = <-ahead; !ok {
+				return errs.E("engine.read", errs.Canceled, context.Cause(ctx))
+			}
+		}
+		if err := p.give(fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ahead reads the stripes first to last of [off, off+n) until ctx ends.
+func (b *BlobReader) ahead(ctx context.Context, first, last, off, n int64) chan piece {
 	pieces := make(chan piece, readAhead)
 	go func() {
 		defer close(pieces)
@@ -49,114 +77,70 @@ func (b *BlobReader) stripes(ctx context.Context, off, n int64, fn func([]byte) 
 			}
 		}
 	}()
-	defer func() {
-		cancel()
-		for p := range pieces {
-			p.release()
-		}
-	}()
-	for range last - first + 1 {
-		p, ok := <-pieces
-		if !ok {
-			return errs.E("engine.read", errs.Canceled, context.Cause(ctx))
-		}
-		if err := p.give(fn); err != nil {
-			return err
-		}
-	}
-	return nil
+	return pieces
+}
+
+// piece is bytes of a stripe's content, or the error in their place: as the blocks
+// that they were read in, or as a stripe where some had to be computed.
+type piece struct {
+	blocks []block
+	st     *erasure.Stripe
+	lo, hi int // of the stripe, where there is one
+	err    error
 }
 
 // piece reads what stripe i has of [off, off+n).
 func (b *BlobReader) piece(ctx context.Context, i, off, n int64) piece {
 	size := int64(b.stripeLen.Load())
-	lo := max(0, off-i*size)
-	hi := min(size, off+n-i*size)
-	st, err := b.stripe(ctx, i, int(lo), int(hi))
-	return piece{st: st, lo: int(lo), hi: int(hi), err: err}
+	lo := int(max(0, off-i*size))
+	hi := int(min(size, off+n-i*size))
+	length := b.stripeContent(i)
+	blockLen := b.coder.BlockLen(length)
+	want := erasure.Span(lo/blockLen, (hi-1)/blockLen+1)
+	all, got, err := b.gatherBlocks(ctx, i, want)
+	if err != nil {
+		return piece{err: err}
+	}
+	defer all.close()
+	if !got.Contains(want) {
+		st, err := b.rebuild(all, got, length, want)
+		return piece{st: st, lo: lo, hi: hi, err: err}
+	}
+	p := piece{blocks: make([]block, 0, want.Len())}
+	for s := lo / blockLen; s*blockLen < hi; s++ {
+		bl := all.take(s)
+		bl.data = bl.data[max(0, lo-s*blockLen):min(blockLen, hi-s*blockLen)]
+		p.blocks = append(p.blocks, bl)
+	}
+	return p
 }
 
 // give hands the bytes to fn and lets go of them.
-func (p piece) give(fn func([]byte) error) error {
+func (p *piece) give(fn func([]byte) error) error {
 	defer p.release()
-	if p.err != nil {
+	switch {
+	case p.err != nil:
 		return p.err
+	case p.st != nil:
+		return fn(p.st.Content()[p.lo:p.hi])
 	}
-	return fn(p.st.Content()[p.lo:p.hi])
+	for len(p.blocks) > 0 {
+		if err := fn(p.blocks[0].data); err != nil {
+			return err
+		}
+		p.blocks[0].release()
+		p.blocks = p.blocks[1:]
+	}
+	return nil
 }
 
-func (p piece) release() {
+func (p *piece) release() {
 	if p.st != nil {
 		p.st.Release()
+		p.st = nil
 	}
-}
-
-// stripeMemory is where the blocks of one stripe are read to. Data blocks go to one
-// buffer, which then is the content; parity needs a larger one, which a healthy read
-// does without.
-type stripeMemory struct {
-	b    *BlobReader
-	n    int // bytes of content
-	main *erasure.Stripe
-	full *erasure.Stripe // main, or the buffer with room for parity, or nil yet
-	of   [erasure.MaxShards]*erasure.Stripe
-}
-
-// start takes the buffer that reading the first shards needs.
-func (m *stripeMemory) start(first []int) {
-	c := m.b.coder
-	for _, i := range first {
-		if i >= c.Data() {
-			m.full = m.b.e.pool.Full(c, m.n)
-			m.main = m.full
-			return
-		}
+	for _, bl := range p.blocks {
+		bl.release()
 	}
-	m.main = m.b.e.pool.Data(c, m.n)
-}
-
-// retain decides where a shard's block is read to, and keeps that for its op.
-func (m *stripeMemory) retain(shard int) {
-	st := m.main
-	if shard >= m.b.coder.Data() {
-		if m.full == nil {
-			m.full = m.b.e.pool.Full(m.b.coder, m.n)
-		}
-		st = m.full
-	}
-	st.Retain()
-	m.of[shard] = st
-}
-
-// finish returns a stripe that has the wanted data blocks, computed where they were
-// not read. No buffer that an op left behind still writes into is computed into.
-func (m *stripeMemory) finish(got gathered, want erasure.Set) (*erasure.Stripe, error) {
-	if got.good.Contains(want) {
-		m.main.Retain()
-		return m.main, nil
-	}
-	c := m.b.coder
-	dst := m.full
-	if dst == nil || dst == m.main && got.running&want != 0 {
-		dst = m.b.e.pool.Full(c, m.n)
-	} else {
-		dst.Retain()
-	}
-	for i := range m.of {
-		if got.good.Has(i) && m.of[i] != dst {
-			copy(dst.Block(i), m.of[i].Block(i))
-		}
-	}
-	if err := c.Reconstruct(dst, got.good, want); err != nil {
-		dst.Release()
-		return nil, err
-	}
-	return dst, nil
-}
-
-func (m *stripeMemory) release() {
-	m.main.Release()
-	if m.full != nil && m.full != m.main {
-		m.full.Release()
-	}
+	p.blocks = nil
 }

@@ -104,6 +104,14 @@ type ShardReader interface {
 	Close() error
 }
 
+// BlockLender is what a ShardReader may be as well: it lends memory of its own,
+// which spares its caller a buffer and a copy. Safe for concurrent use.
+type BlockLender interface {
+	// LendBlock is ReadBlocks of block i alone. The caller does not write to p, and
+	// calls release once when it is done with it; after an error release is nil.
+	LendBlock(ctx context.Context, i int64) (p []byte, release func(), err error)
+}
+
 // BlockLen is the length of the block a shard has of stripe i: the stripe's bytes
 // of content divided by the number of data shards, rounded up. 0 behind the end.
 func BlockLen(h ShardHeader, size, i int64) int64 {

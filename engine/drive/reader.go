@@ -24,7 +24,10 @@ type reader struct {
 	closed atomic.Bool
 }
 
-var _ ShardReader = (*reader)(nil)
+var (
+	_ ShardReader = (*reader)(nil)
+	_ BlockLender = (*reader)(nil)
+)
 
 // Open opens a shard for reading, see Drive.
 func (d *Local) Open(ctx context.Context, b twofold.BlobID) (ShardReader, error) {
@@ -184,9 +187,44 @@ func (r *reader) ReadBlocks(ctx context.Context, first, n int64, p []byte) (int,
 	return got, nil
 }
 
-// readChunk reads n blocks in one go. The task reads into a buffer of its own: p is
-// the caller's, who may leave before the task ends.
+// LendBlock lends a verified block, see BlockLender.
+func (r *reader) LendBlock(ctx context.Context, i int64) (p []byte, release func(), err error) {
+	const op = "drive.LendBlock"
+	blocks := Blocks(r.info.Header, r.info.Trailer.Size)
+	if i < 0 || i >= blocks || r.closed.Load() {
+		return nil, nil, errs.Newf(op, errs.Invalid, "block %d of %d", i, blocks)
+	}
+	if r.all != nil {
+		raw := r.all[blockOffset(&r.info.Header, i):]
+		p, err = r.verifyOne(op, raw, i)
+		return p, func() {}, err
+	}
+	buf, err := r.readRaw(ctx, op, i, 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p, err = r.verifyOne(op, buf, i); err != nil {
+		r.d.buffers.put(buf)
+		return nil, nil, err
+	}
+	return p, func() { r.d.buffers.put(buf) }, nil
+}
+
+// readChunk reads n blocks in one go.
 func (r *reader) readChunk(ctx context.Context, op string, first, n int64, p []byte) (int, error) {
+	buf, err := r.readRaw(ctx, op, first, n)
+	if err != nil {
+		return 0, err
+	}
+	k, err := r.verify(op, buf, first, n, p)
+	r.d.buffers.put(buf)
+	return k, err
+}
+
+// readRaw returns n blocks as they are in the file, in a buffer that the caller gives
+// back. The task reads into a buffer of its own, and keeps it where its caller leaves
+// before it ends.
+func (r *reader) readRaw(ctx context.Context, op string, first, n int64) ([]byte, error) {
 	h, size := r.info.Header, r.info.Trailer.Size
 	from := blockOffset(&h, first)
 	last := first + n - 1
@@ -201,26 +239,34 @@ func (r *reader) readChunk(ctx context.Context, op string, first, n int64, p []b
 		},
 		func() { r.d.buffers.put(buf) })
 	if err != nil {
-		return 0, err // the buffer may still be the task's
+		return nil, err // the buffer may still be the task's
 	}
-	k, err := r.verify(op, buf, first, n, p)
-	r.d.buffers.put(buf)
-	return k, err
+	return buf, nil
 }
 
 // verify checks n blocks as they are in the file, from block first, and copies
 // their data to p. It returns the bytes of the blocks before the first bad one.
 func (r *reader) verify(op string, raw []byte, first, n int64, p []byte) (int, error) {
-	h, size := r.info.Header, r.info.Trailer.Size
 	got := 0
 	for i := first; i < first+n; i++ {
-		l := int(BlockLen(h, size, i))
-		want, data := raw[:hashLen], raw[hashLen:hashLen+l]
-		raw = raw[hashLen+l:]
-		if s := sum(data, blockSeed(h.Blob, h.Index, i)); !bytes.Equal(s[:], want) {
-			return got, errs.Newf(op, errs.Corrupt, "block %d of blob %s on %s does not match its hash", i, h.Blob, r.d)
+		data, err := r.verifyOne(op, raw, i)
+		if err != nil {
+			return got, err
 		}
+		raw = raw[hashLen+len(data):]
 		got += copy(p[got:], data)
 	}
 	return got, nil
+}
+
+// verifyOne checks block i, which raw begins with as it is in the file, and returns
+// its data, a part of raw.
+func (r *reader) verifyOne(op string, raw []byte, i int64) ([]byte, error) {
+	h := &r.info.Header
+	l := int(BlockLen(*h, r.info.Trailer.Size, i))
+	want, data := raw[:hashLen], raw[hashLen:hashLen+l]
+	if s := sum(data, blockSeed(h.Blob, h.Index, i)); !bytes.Equal(s[:], want) {
+		return nil, errs.Newf(op, errs.Corrupt, "block %d of blob %s on %s does not match its hash", i, h.Blob, r.d)
+	}
+	return data, nil
 }
