@@ -10,11 +10,20 @@ import (
 
 // inode is a file of the model.
 type inode struct {
-	now  content   // what everybody has to see while the mount lives
-	olds []content // what it may be again if the mount dies: states since the last fsync
+	now  content // what everybody has to see while the mount lives
+	olds []old   // what it may be again if the mount dies: states since the last fsync
 	// mounts is how many mounts had been killed when the first of the unsynced
 	// writes began: when more are, olds are possible.
 	mounts int64
+}
+
+// old is what an inode was, and the write(2) that changed it. The kernel makes one
+// request of it or several, from its start to its end, so that an unsynced one may
+// be there in part.
+type old struct {
+	was    content
+	off, n int64 // n 0: no write, but a truncation
+	tag    uint64
 }
 
 // world is one possible state of a worker's directory.
@@ -40,13 +49,25 @@ func (w *world) create(path string, c content) int {
 	return w.next
 }
 
-// change makes c the content of an inode, by a write that is not synced.
-func (w *world) change(id int, c content, mounts int64) {
+// write writes to an inode, without fsync.
+func (w *world) write(id int, off, size int64, tag uint64, mounts int64) {
+	was := w.inodes[id].now
+	w.change(id, was.write(off, size, tag), old{was, off, size, tag}, mounts)
+}
+
+// truncate makes an inode size bytes long, without fsync.
+func (w *world) truncate(id int, size, mounts int64) {
+	was := w.inodes[id].now
+	w.change(id, was.truncate(size), old{was: was}, mounts)
+}
+
+// change makes c the content of an inode, by something that is not synced.
+func (w *world) change(id int, c content, was old, mounts int64) {
 	n := w.inodes[id]
 	if len(n.olds) == 0 {
 		n.mounts = mounts
 	}
-	n.olds = append(slices.Clip(n.olds), n.now)
+	n.olds = append(slices.Clip(n.olds), was)
 	n.now = c
 	w.inodes[id] = n
 }
@@ -113,15 +134,50 @@ func (w *world) rename(from, to string) {
 	maps.Copy(w.names, moved)
 }
 
-// allowed lists the contents that an inode may have. While drives fail, what was not
-// synced may be lost in a mount that lives.
-func (w *world) allowed(id int, mounts int64, failing bool) []content {
+// find finds the content that b is, of those that an inode may have. While drives
+// fail, what was not synced may be lost in a mount that lives.
+func (w *world) find(id int, b []byte, mounts int64, failing bool) (content, string) {
 	n := w.inodes[id]
-	out := []content{n.now}
-	if failing || mounts > n.mounts {
-		out = append(out, n.olds...)
+	if n.now.is(b) {
+		return n.now, ""
 	}
-	return out
+	s := fmt.Sprintf("it is %s; right would be %s", n.now.explain(b), n.now)
+	if failing || mounts > n.mounts {
+		for i := len(n.olds) - 1; i >= 0; i-- {
+			if c, ok := n.olds[i].find(b); ok {
+				return c, ""
+			}
+			s += " or " + n.olds[i].was.String()
+		}
+	}
+	return nil, s
+}
+
+// find finds what b is: the content before, or with a part of the write from its start.
+func (o old) find(b []byte) (content, bool) {
+	if o.was.is(b) {
+		return o.was, true
+	}
+	after := o.was.write(o.off, o.n, o.tag).bytes()
+	same := 0
+	for same < len(b) && same < len(after) && b[same] == after[same] {
+		same++
+	}
+	c := o.was.write(o.off, max(0, min(o.n, int64(same)-o.off)), o.tag)
+	return c, o.n > 0 && int64(same) > o.off && c.is(b)
+}
+
+// hasSize reports whether an inode may be so long.
+func (w *world) hasSize(id int, size int64, mounts int64, failing bool) bool {
+	n := w.inodes[id]
+	ok := n.now.size() == size
+	if failing || mounts > n.mounts {
+		for _, o := range n.olds {
+			least := max(o.was.size(), min(o.off, o.off+o.n))
+			ok = ok || o.was.size() == size || o.n > 0 && size >= least && size <= max(o.was.size(), o.off+o.n)
+		}
+	}
+	return ok
 }
 
 const (
@@ -178,7 +234,7 @@ func (w *world) match(t *tree, mounts int64, failing bool) string {
 			continue
 		}
 		id := w.names[p]
-		c, why := pick(w.allowed(id, mounts, failing), b)
+		c, why := w.find(id, b, mounts, failing)
 		if before, linked := seen[id]; why == "" && linked && !before.equal(c) {
 			why = "two links of one file differ"
 		}
@@ -194,18 +250,4 @@ func (w *world) match(t *tree, mounts int64, failing bool) string {
 		w.saw(id, c, t.view, mounts)
 	}
 	return ""
-}
-
-// pick finds the content that b is.
-func pick(may []content, b []byte) (content, string) {
-	for _, c := range may {
-		if c.is(b) {
-			return c, ""
-		}
-	}
-	s := fmt.Sprintf("it is %s; right would be", may[0].explain(b))
-	for _, c := range may {
-		s += " " + c.String()
-	}
-	return nil, s
 }

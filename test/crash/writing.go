@@ -13,7 +13,7 @@ func rmdir(path string) error { return unix.Rmdir(path) }
 // renameDir is rename(2) without what os.Rename adds for directories.
 func renameDir(from, to string) error { return unix.Rename(from, to) }
 
-// maxWrite is the most bytes of one write(2) here: one request of the kernel.
+// maxWrite is the most bytes of one write(2) here.
 const maxWrite = 128 << 10
 
 // open opens a file to write, making it if it is not there.
@@ -27,7 +27,7 @@ func (w *worker) open(p string, flags int) (*held, error) {
 		case !there:
 			id = x.create(p, nil)
 		case flags&os.O_TRUNC != 0:
-			x.change(id, nil, h.mounts)
+			x.truncate(id, 0, h.mounts)
 		}
 	}, "open %s with %#x", p, flags)
 	if err != nil {
@@ -45,22 +45,18 @@ func (w *worker) open(p string, flags int) (*held, error) {
 // write is one write(2).
 func (w *worker) write(h *held, off, n int64, appending bool) error {
 	c, tag := w.world().inodes[h.id].now, w.tag()
-	var err error
-	var done int
 	if appending {
 		off = c.size()
-		b := make([]byte, n)
-		fill(b, off, tag)
-		done, err = h.f.Write(b)
+	}
+	b := make([]byte, n)
+	fill(b, off, tag)
+	var err error
+	if appending {
+		_, err = h.f.Write(b)
 	} else {
-		b := make([]byte, n)
-		fill(b, off, tag)
-		done, err = h.f.WriteAt(b, off)
+		_, err = h.f.WriteAt(b, off)
 	}
-	if err != nil && done > 0 {
-		n = int64(done)
-	}
-	return w.step(err, func(x *world) { x.change(h.id, c.write(off, n, tag), h.mounts) },
+	return w.step(err, func(x *world) { x.write(h.id, off, n, tag, h.mounts) },
 		"write %d at %d of inode %d #%d, was %s", n, off, h.id, tag, c)
 }
 
@@ -79,7 +75,7 @@ func (w *worker) truncate(h *held) error {
 	c := w.world().inodes[h.id].now
 	n := w.rng.Int64N(c.size() + 5000)
 	err := h.f.Truncate(n)
-	return w.step(err, func(x *world) { x.change(h.id, c.truncate(n), h.mounts) }, "truncate inode %d to %d, was %s", h.id, n, c)
+	return w.step(err, func(x *world) { x.truncate(h.id, n, h.mounts) }, "truncate inode %d to %d, was %s", h.id, n, c)
 }
 
 // close closes; an error is one of bytes that could not be written.
