@@ -33,6 +33,8 @@ type Options struct {
 	Say func(text string)
 	// LeaseTerm and SessionTTL: see volume.Options.
 	LeaseTerm, SessionTTL time.Duration
+	// ScrubCycle is how long a scrub of everything takes. Zero: 30 days.
+	ScrubCycle time.Duration
 }
 
 // Node is an open store.

@@ -53,7 +53,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log})
+	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log, Cycle: n.opts.ScrubCycle})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"twofold/engine/placement"
 	"twofold/internal/config"
@@ -16,6 +17,7 @@ type serverFlags struct {
 	address string
 	hints   bool
 	mount   string
+	scrub   time.Duration
 	mountFlags
 	logFlags
 }
@@ -56,6 +58,7 @@ Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments or environment
 	c.Flags().StringVar(&f.address, "address", "", "`HOST:PORT` to listen on (default :9000; 127.0.0.1:9000 while the credentials are the default ones)")
 	c.Flags().StringVar(&f.mount, "mount", "", "also serve the buckets as directories under `DIR`")
 	c.Flags().BoolVar(&f.hints, "hints", false, "print what to try")
+	c.Flags().DurationVar(&f.scrub, "scrub-cycle", 30*24*time.Hour, "read and check everything on the drives once in `DURATION`, beginning at the start; 1s is as fast as it goes")
 	f.mountFlags.add(c.Flags())
 	f.logFlags.add(c.Flags())
 	return c
@@ -74,6 +77,9 @@ func (f *serverFlags) check(args []string) (config.Config, placement.Layout, err
 	layout, err := placement.New(args, placement.Classes{Standard: cfg.Standard, RRS: cfg.RRS})
 	if err != nil {
 		return cfg, layout, usage("%w", plain(err))
+	}
+	if f.scrub < time.Second {
+		return cfg, layout, usage("--scrub-cycle %v: it is one second (1s) or longer", f.scrub)
 	}
 	if f.mount != "" {
 		if err := f.checkMountPoint(layout); err != nil {

@@ -16,6 +16,7 @@ import (
 	"twofold/cluster/node"
 	"twofold/cluster/rpc"
 	"twofold/internal/config"
+	"twofold/internal/errs"
 	"twofold/s3"
 	"twofold/s3/sigv4"
 	"twofold/volume/remote"
@@ -52,9 +53,12 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	n, err := node.Open(ctx, node.Options{
-		Layout: layout, Logger: log,
+		Layout: layout, Logger: log, ScrubCycle: f.scrub,
 		Say: func(text string) { fmt.Fprint(os.Stderr, text) },
 	})
+	if errs.Is(err, errs.Invalid) {
+		return usage("%w", plain(err)) // the drives are not what the command line says
+	}
 	if err != nil {
 		return plain(err)
 	}
