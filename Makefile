@@ -1,5 +1,5 @@
 # Everything here calls a script that works without make too.
-.PHONY: build run test race bench help
+.PHONY: build run test race crash bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,6 +15,9 @@ test: ## install what the tests need, and run them
 
 race: ## the unit tests with the race detector
 	@scripts/race
+
+crash: ## kill -9, power cuts, broken and lost drives under load, for half an hour
+	@scripts/crash-campaign
 
 bench: ## the benchmarks against this machine's own store (docs/benchmarks.md)
 	@scripts/bench

@@ -141,6 +141,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		stop()
 		return nil, err
 	}
+	v.kick(v.kickReaper) // what the process before did not get to
 	v.wg.Add(3)
 	go v.grace()
 	go v.reaper()

@@ -1,12 +1,14 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"twofold"
 	"twofold/engine/drive"
@@ -37,25 +39,65 @@ type inventory struct {
 // together. It changes nothing.
 func inspect(layout placement.Layout, fsys vfs.FS) (*inventory, error) {
 	inv := &inventory{}
+	var looks []<-chan look
 	for _, d := range layout.Drives() {
-		p := &place{path: d.Path, planned: d}
-		inv.places = append(inv.places, p)
-		f, err := drive.ReadFormat(fsys, d.Path)
-		switch {
-		case err == nil:
-			p.format = &f
-		case errs.Is(err, errs.NotFound):
-			if _, serr := os.Stat(d.Path); errors.Is(serr, fs.ErrNotExist) {
-				p.absent = serr
+		inv.places = append(inv.places, &place{path: d.Path, planned: d})
+		looks = append(looks, lookAt(fsys, d.Path))
+	}
+	late, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	for i, p := range inv.places {
+		l := look{absent: errs.Newf("node.inspect", errs.Unavailable, "it does not answer")}
+		select {
+		case l = <-looks[i]:
+		case <-late.Done():
+			select {
+			case l = <-looks[i]: // it is another one that hangs
+			default:
 			}
-		case errs.Is(err, errs.Invalid):
-			return nil, errs.Newf("node.inspect", errs.Invalid,
-				"%s holds files that are not Twofold's (%v). Give an empty directory, for example %s", d.Path, err, filepath.Join(d.Path, "twofold"))
-		default:
-			p.absent = err // unreadable, or its identity is damaged: a lost drive
 		}
+		if l.err != nil {
+			return nil, l.err
+		}
+		p.format, p.absent = l.format, l.absent
 	}
 	return inv, inv.check(layout)
+}
+
+// lookTimeout is how long a drive may take to say who it is. One that hangs is a
+// missing one: the start must not hang with it.
+const lookTimeout = 10 * time.Second
+
+// look is what is found at a path: an identity, nothing (all zero), or why nothing
+// can be read; err is why it must not be used.
+type look struct {
+	format *drive.Format
+	absent error
+	err    error
+}
+
+// lookAt reads a drive's identity in a goroutine, which a disk that hangs keeps.
+func lookAt(fsys vfs.FS, path string) <-chan look {
+	out := make(chan look, 1)
+	go func() {
+		var l look
+		f, err := drive.ReadFormat(fsys, path)
+		switch {
+		case err == nil:
+			l.format = &f
+		case errs.Is(err, errs.NotFound):
+			if _, serr := os.Stat(path); errors.Is(serr, fs.ErrNotExist) {
+				l.absent = serr
+			}
+		case errs.Is(err, errs.Invalid):
+			l.err = errs.Newf("node.inspect", errs.Invalid,
+				"%s holds files that are not Twofold's (%v). Give an empty directory, for example %s", path, err, filepath.Join(path, "twofold"))
+		default:
+			l.absent = err // unreadable, or its identity is damaged: a lost drive
+		}
+		out <- l
+	}()
+	return out
 }
 
 // check compares the identities with each other and with the layout.
