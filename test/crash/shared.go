@@ -40,12 +40,15 @@ func newShared(r *rig, keys int) *shared {
 	return s
 }
 
+// now is the time since the start, on one clock for all.
+func (s *shared) now() time.Duration { return time.Since(s.started) }
+
 func (s *shared) name(i int) string { return fmt.Sprintf("%s/s%d", sharedDir, i) }
 
 func (s *shared) begin(key string, a *assignment) *assignment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a.begin, a.end = time.Since(s.started), never
+	a.begin, a.end = s.now(), never
 	s.writes[key] = append(s.writes[key], a)
 	return a
 }
@@ -54,7 +57,7 @@ func (s *shared) end(a *assignment, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		a.end, a.acked = time.Since(s.started), true
+		a.end, a.acked = s.now(), true
 	}
 }
 
@@ -62,7 +65,7 @@ func (s *shared) end(a *assignment, err error) {
 func (s *shared) restarted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Since(s.started)
+	now := s.now()
 	for _, list := range s.writes {
 		for _, a := range list {
 			if a.end == never {
@@ -146,7 +149,7 @@ func (s *shared) done(w *worker, a *assignment, err error, what string) error {
 
 // read reads a key and checks it.
 func (s *shared) read(w *worker, key, view string) error {
-	began := time.Since(s.started)
+	began := s.now()
 	var b []byte
 	var absent bool
 	var err error
@@ -171,7 +174,7 @@ func (s *shared) read(w *worker, key, view string) error {
 func (s *shared) check(key string, b []byte, absent bool, began time.Duration) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Since(s.started)
+	now := s.now()
 	list := s.writes[key]
 	last := time.Duration(-1) // the latest beginning of what had ended before the read
 	for _, a := range list {
