@@ -7,6 +7,7 @@ import (
 
 	"twofold"
 	"twofold/engine/drive"
+	"twofold/engine/placement"
 )
 
 // DriveHealth is one drive's part of a SetHealth.
@@ -130,8 +131,21 @@ func (e *Engine) setUsage(ctx context.Context, s *set) drive.Usage {
 	return s.space.usage
 }
 
+// writableWithoutFull reports whether drives that are not full are a write quorum.
+func (s *set) writableWithoutFull() bool {
+	up := 0
+	for _, p := range s.at {
+		switch p.slot.Drive().State() {
+		case drive.Online, drive.Healing, drive.Suspect:
+			up++
+		}
+	}
+	return up >= placement.CodingFor(len(s.at), s.parity, len(s.at)-up).WriteQuorum()
+}
+
 // askUsage asks the drives: a blob takes as much of every one, so the smallest bounds
-// all.
+// all. Drives that are full don't, while the others are enough for a write: it goes
+// on without them.
 func (e *Engine) askUsage(ctx context.Context, s *set) drive.Usage {
 	answers := ask(ctx, s, time.Second, true, func(ctx context.Context, d drive.Drive) (drive.Usage, error) {
 		return d.Usage(ctx)
@@ -142,6 +156,7 @@ func (e *Engine) askUsage(ctx context.Context, s *set) drive.Usage {
 			sharers[fs.FileSystem()]++
 		}
 	}
+	withoutFull := s.writableWithoutFull()
 	var least *drive.Usage
 	for i, a := range answers {
 		u := a.value
@@ -157,6 +172,9 @@ func (e *Engine) askUsage(ctx context.Context, s *set) drive.Usage {
 				u.Total, u.Free = u.Total/n, u.Free/n
 			}
 			s.at[i].usage.Store(&u)
+		}
+		if withoutFull && a.drv.State() == drive.Full {
+			continue
 		}
 		if least == nil {
 			least = &u

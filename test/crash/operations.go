@@ -144,6 +144,9 @@ func (w *worker) opCopy() error {
 	before := w.r.mounts.Load()
 	err := w.r.copy(w.key(from), w.key(to))
 	return w.step(err, func(x *world) {
+		if x.names[from] == x.names[to] {
+			return // two links of one file: a copy onto itself, which keeps the inode
+		}
 		src := x.inodes[x.names[from]]
 		id := x.create(to, src.now)
 		if before == w.r.mounts.Load() && err == nil {

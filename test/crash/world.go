@@ -150,7 +150,48 @@ func (w *world) find(id int, b []byte, mounts int64, failing bool) (content, str
 			s += " or " + n.olds[i].was.String()
 		}
 	}
+	if failing {
+		if c, ok := n.salvaged(b); ok {
+			return c, ""
+		}
+	}
 	return nil, s
+}
+
+// salvaged reports whether b is what may be left where drives failed: then unsynced
+// writes are lost singly, which close and fsync report, and later ones may be there
+// all the same. So each byte has to be of the last synced content, of any of the
+// writes since at that place, or a hole.
+func (n inode) salvaged(b []byte) (c content, ok bool) {
+	if len(n.olds) == 0 {
+		return nil, false
+	}
+	layers := [][]byte{n.olds[0].was.bytes()}
+	tags := []content{n.olds[0].was}
+	for _, o := range n.olds {
+		if o.n > 0 {
+			w := content{}.write(o.off, o.n, o.tag)
+			layers, tags = append(layers, w.bytes()), append(tags, w)
+		}
+	}
+	last := uint64(0)
+	for i, x := range b {
+		found, tag := x == 0, uint64(0)
+		for l := len(layers) - 1; l >= 0; l-- {
+			if i >= len(layers[l]) || layers[l][i] != x {
+				continue
+			}
+			t := tags[l].cut(int64(i), 1)[0].tag
+			if t != 0 && (!found || tag == 0 || t == last) {
+				found, tag = true, t
+			}
+		}
+		if !found {
+			return nil, false
+		}
+		c, last = c.join(run{tag, 1}), tag
+	}
+	return c, true
 }
 
 // find finds what b is: the content before, or with a part of the write from its start.
