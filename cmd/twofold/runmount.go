@@ -62,6 +62,9 @@ func runMount(f *mountCommandFlags, dir string) error {
 		if errs.Is(err, errs.Canceled) {
 			return fmt.Errorf("no server answers at %s", f.endpoint)
 		}
+		if errs.Is(err, errs.Access) {
+			return fmt.Errorf("%s: %w: set S3_ROOT_USER and S3_ROOT_PASSWORD as the server has them", f.endpoint, plain(err))
+		}
 		return fmt.Errorf("%s: %w", f.endpoint, plain(err))
 	}
 	m.server, err = fusefs.Mount(opts, client)

@@ -73,19 +73,27 @@ func (s *supervisor) run() error {
 	}
 }
 
+// sameSignal is how long after a signal another one is taken for the same: timeout(1)
+// and some supervisors signal the process and its group.
+const sameSignal = 500 * time.Millisecond
+
 // watch waits for the worker's end. A signal first unmounts (the mount flushes into
-// the worker), and is then passed on; a second one kills.
+// the worker), and is then passed on; a later second one kills.
 func (s *supervisor) watch(w *worker, signals <-chan os.Signal) (asked bool, err error) {
+	var first time.Time
 	for {
 		select {
 		case err := <-w.done:
 			return asked, err
 		case <-signals:
+			if asked && time.Since(first) < sameSignal {
+				continue
+			}
 			if asked {
 				w.cmd.Process.Kill()
 				continue
 			}
-			asked = true
+			asked, first = true, time.Now()
 			s.log.Info("stopping: unmounting and draining requests; once more to stop at once")
 			go func() {
 				if s.mount != nil {

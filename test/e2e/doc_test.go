@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -245,4 +246,13 @@ func treeOf(t testing.TB, dir string) map[string]string {
 		return err
 	}))
 	return m
+}
+
+// unescapeKey reads a key of a listing with encoding-type=url.
+func unescapeKey(k string) string {
+	u, err := url.QueryUnescape(k)
+	if err != nil {
+		return "bad escape in " + k
+	}
+	return u
 }

@@ -6,6 +6,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -187,7 +188,7 @@ func (s *Server) await(timeout time.Duration) error {
 			return fmt.Errorf("the server ended: %v", err)
 		default:
 		}
-		if s.answers() && (s.Mount == "" || Mounted(s.Mount)) {
+		if s.answers() && (s.Mount == "" || Mounted(s.Mount) && !dead(s.Mount)) {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -213,6 +214,12 @@ func (s *Server) answers() bool {
 func Mounted(dir string) bool {
 	b, err := os.ReadFile("/proc/self/mounts")
 	return err == nil && strings.Contains(string(b), " "+dir+" fuse.twofold ")
+}
+
+// dead reports whether a mount is what a killed mount process has left.
+func dead(dir string) bool {
+	var st syscall.Stat_t
+	return errors.Is(syscall.Stat(dir, &st), syscall.ENOTCONN)
 }
 
 // Pid is the server's (the supervisor's) process id.
