@@ -26,8 +26,17 @@ func (l badgerLog) say(level slog.Level, format string, args []any) {
 }
 
 func (l badgerLog) Errorf(f string, a ...any)   { l.say(slog.LevelError, f, a) }
-func (l badgerLog) Warningf(f string, a ...any) { l.say(slog.LevelWarn, f, a) }
+func (l badgerLog) Warningf(f string, a ...any) { l.say(warning(f), f, a) }
 func (l badgerLog) Infof(f string, a ...any)    { l.say(slog.LevelDebug, f, a) }
+
+// warning is the level of what Badger warns of. That its cache could be larger it
+// says every minute: the cache is small on purpose.
+func warning(format string) slog.Level {
+	if strings.HasPrefix(format, "Block cache might") || strings.HasPrefix(format, "Cache life expectancy") || strings.HasPrefix(format, "Index cache might") {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
 
 // Debugf drops: Badger calls it for every write.
 func (l badgerLog) Debugf(string, ...any) {}
