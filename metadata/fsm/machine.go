@@ -19,6 +19,7 @@ const layoutVersion = 1
 type Options struct {
 	MaxWrite   int // bytes of changes after which a batch is split into several writes (4 MiB)
 	CacheBytes int // bytes that the cache may hold, about (16 MiB)
+	ViewBytes  int // bytes that what views read lately may hold, about (48 MiB)
 }
 
 // Entry is a command of the raft log. Data nil: an entry that has no command (it
@@ -33,6 +34,7 @@ type Entry struct {
 type Machine struct {
 	store    kv.Store
 	maxWrite int
+	recent   *recent
 
 	// Of the goroutine that applies:
 	cache    *cache
@@ -51,7 +53,10 @@ func New(store kv.Store, o Options) (*Machine, error) {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}
-	m := &Machine{store: store, maxWrite: o.MaxWrite}
+	if o.ViewBytes == 0 {
+		o.ViewBytes = 48 << 20
+	}
+	m := &Machine{store: store, maxWrite: o.MaxWrite, recent: newRecent(o.ViewBytes)}
 	m.cache = newCache(o.CacheBytes / 2)
 	m.sessions = map[twofold.SessionID]*window{}
 	var format []byte
@@ -152,6 +157,7 @@ func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results [
 		return n, err
 	}
 	ops := t.ops()
+	m.recent.change(ops, last)
 	if err := m.store.Write(ops); err != nil {
 		return 0, err
 	}

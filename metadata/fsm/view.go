@@ -14,7 +14,7 @@ import (
 // keep the View. It does not ask anyone whether the state is the newest.
 func (m *Machine) View(fn func(metadata.View) error) error {
 	return m.store.View(func(r kv.Reader) error {
-		v, err := newView(r)
+		v, err := newView(r, m.recent)
 		if err != nil {
 			return err
 		}
@@ -30,10 +30,10 @@ type view struct {
 
 var _ metadata.View = (*view)(nil)
 
-func newView(r kv.Reader) (*view, error) {
+func newView(r kv.Reader, c *recent) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	return &view{state{s}, r, index}, err
+	return &view{state{recentSnapshot{s, c, index}}, r, index}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
