@@ -32,7 +32,7 @@ func (l badgerLog) Infof(f string, a ...any)    { l.say(slog.LevelDebug, f, a) }
 // warning is the level of what Badger warns of. That its cache could be larger it
 // says every minute: the cache is small on purpose.
 func warning(format string) slog.Level {
-	if strings.HasPrefix(format, "Block cache might") || strings.HasPrefix(format, "Cache life expectancy") || strings.HasPrefix(format, "Index cache might") {
+	if strings.HasPrefix(format, "%s might be too small") || strings.HasPrefix(format, "Cache life expectancy") {
 		return slog.LevelDebug
 	}
 	return slog.LevelWarn
