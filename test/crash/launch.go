@@ -87,7 +87,8 @@ func (l *launcher) alive() bool {
 func (l *launcher) kill() {
 	l.t.Helper()
 	syscall.Kill(l.pid, syscall.SIGKILL)
-	for range 1000 {
+	// A thread that waits for a hanging disk keeps its process for as long.
+	for range 12000 {
 		if !l.alive() && free(l.srv.Address) {
 			return
 		}
