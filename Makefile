@@ -19,5 +19,5 @@ race: ## the unit tests with the race detector
 crash: ## kill -9, power cuts, broken and lost drives under load, for half an hour
 	@scripts/crash-campaign
 
-bench: ## the benchmarks against this machine's own store (docs/benchmarks.md)
+bench: ## measure this machine's own store, or beside a peer: PEER=http://... (docs/benchmarks.md)
 	@scripts/bench
