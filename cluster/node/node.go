@@ -130,7 +130,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 		}
 		if known == 0 && i > 0 {
 			if missing := inv.missing(); len(missing) > 0 && anyOf(pool, missing) {
-				return errs.Newf("node.Open", errs.Invalid, "pool %d (%s) is new or lost: of its directories %s can't be read. A new pool begins with all of its drives", i+1, pool.Arg, list(missing))
+				return errs.Newf("node.Open", errs.Invalid, "pool %d (%s) is new or lost: of its directories %s can't be read. For a new pool make them all, empty; of a lost one bring the drives back", i+1, pool.Arg, list(missing))
 			}
 			n.opts.Say(fmt.Sprintf("Pool %d (%s) is added to the store.\n%s", i+1, pool.Arg, n.opts.Layout.Describe()))
 			continue
