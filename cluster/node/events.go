@@ -136,7 +136,7 @@ func (n *Node) addReplica(ctx context.Context) {
 	var keep []int
 	for _, d := range n.drives {
 		f := d.Format()
-		if n.slots[f.SetID()][f.Index].Drive().ID() != d.ID() || d.State() == drive.Offline {
+		if n.slots[f.SetID()][f.Index].Drive().ID() != d.ID() || d.State() == drive.Offline || !n.present(d) {
 			continue
 		}
 		if members[d.ID()] {
@@ -152,6 +152,14 @@ func (n *Node) addReplica(ctx context.Context) {
 			n.log.Warn("no metadata replica on this drive for now", "drive", d, "err", err)
 		}
 	}
+}
+
+// present reports whether a drive's path still leads to it. Its state tells that too,
+// half a second later: a replica that is made before would be made in a directory
+// that is not the drive, or not there.
+func (n *Node) present(d *drive.Local) bool {
+	f, err := drive.ReadFormat(n.fs, d.Path())
+	return err == nil && f.Drive == d.ID()
 }
 
 // orphanEvery is how often all drives are walked for garbage.
