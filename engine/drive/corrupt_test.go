@@ -138,6 +138,19 @@ func TestMisplacedBytesAreFound(t *testing.T) {
 	if !errs.Is(err, errs.Corrupt) || k != 35*drivetest.Stripe/2 || !bytes.Equal(got[:k], slices.Concat(blocks[:35]...)) {
 		t.Fatalf("%d bytes, %v", k, err)
 	}
+	for i := range int64(n) {
+		p, release, err := r.(drive.BlockLender).LendBlock(t.Context(), i)
+		switch {
+		case i == 35:
+			if !errs.Is(err, errs.Corrupt) || release != nil {
+				t.Fatalf("the bad block was lent: %v", err)
+			}
+		case err != nil || !bytes.Equal(p, blocks[i]):
+			t.Fatalf("block %d: %v", i, err)
+		default:
+			release()
+		}
+	}
 	if k, err := r.ReadBlocks(t.Context(), 36, 4, got); err != nil || k != 4*drivetest.Stripe/2 {
 		t.Fatalf("behind the bad block: %d bytes, %v", k, err)
 	}

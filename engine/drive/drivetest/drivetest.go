@@ -72,6 +72,36 @@ func Verify(ctx context.Context, d drive.Drive, b twofold.BlobID, blocks [][]byt
 	if n != len(want) || !bytes.Equal(got, want) {
 		return fmt.Errorf("blob %s: read %d bytes that differ from the %d written", b, n, len(want))
 	}
+	if l, ok := r.(drive.BlockLender); ok {
+		return verifyLent(ctx, l, blocks)
+	}
+	return nil
+}
+
+// verifyLent borrows every block, gives them back only when it has all, and borrows
+// once more.
+func verifyLent(ctx context.Context, l drive.BlockLender, blocks [][]byte) error {
+	for range 2 {
+		var lent [][]byte
+		for i := range blocks {
+			p, release, err := l.LendBlock(ctx, int64(i))
+			if err != nil {
+				return err
+			}
+			defer release()
+			lent = append(lent, p)
+		}
+		for i, p := range lent {
+			if !bytes.Equal(p, blocks[i]) {
+				return fmt.Errorf("block %d was lent with other content", i)
+			}
+		}
+	}
+	for _, i := range []int64{-1, int64(len(blocks))} {
+		if _, release, err := l.LendBlock(ctx, i); !errs.Is(err, errs.Invalid) || release != nil {
+			return fmt.Errorf("block %d of %d lent: %v", i, len(blocks), err)
+		}
+	}
 	return nil
 }
 
