@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -48,7 +49,10 @@ func (s *supervisor) run() error {
 			s.mount.start(w.ready)
 		}
 		asked, err := s.watch(w, signals)
-		if asked || !crashed(err) {
+		// One that served and then gave up is started again too: the metadata index
+		// ends its process with status 1 when a drive's directories vanish under it.
+		again := crashed(err) || err != nil && w.served.Load()
+		if asked || !again {
 			if s.mount != nil {
 				s.mount.stop()
 			}
@@ -106,9 +110,10 @@ func (s *supervisor) watch(w *worker, signals <-chan os.Signal) (asked bool, err
 }
 
 type worker struct {
-	cmd   *exec.Cmd
-	ready chan string // gets the address when the worker serves; closed when it ends
-	done  chan error
+	cmd    *exec.Cmd
+	ready  chan string // gets the address when the worker serves; closed when it ends
+	served atomic.Bool // it came so far
+	done   chan error
 }
 
 // startWorker runs this program again as the worker. The pipe tells when it serves.
@@ -149,6 +154,7 @@ func startWorker(args []string) (*worker, error) {
 		defer close(w.ready)
 		b, _ := io.ReadAll(io.LimitReader(r, 4096))
 		if len(b) > 0 {
+			w.served.Store(true)
 			w.ready <- string(b)
 		}
 	}()
