@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
+	"twofold"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
 	"twofold/engine/repair"
@@ -42,7 +45,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openEngine(); err != nil {
 		return err
 	}
-	if err := n.openMetadata(ctx, fresh); err != nil {
+	if err := n.openMetadata(ctx, fresh || n.unfinished(ctx)); err != nil {
 		return err
 	}
 	n.volume, err = volume.Open(ctx, volume.Options{
@@ -53,6 +56,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.checkPools(ctx); err != nil {
+		return err
+	}
 	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log, Cycle: n.opts.ScrubCycle})
 	if err != nil {
 		return err
@@ -61,6 +67,41 @@ func (n *Node) open(ctx context.Context) error {
 	n.wg.Go(n.collectOrphans)
 	n.watchDrives()
 	return nil
+}
+
+// unfinished reports whether the drives were formatted by a start that did not get
+// further: all of them are there, and none has a shard. Then the metadata may still
+// have to begin; replicas that had begun are not touched.
+func (n *Node) unfinished(ctx context.Context) bool {
+	if len(n.drives) < len(n.opts.Layout.Drives()) {
+		return false
+	}
+	some := errors.New("there is a shard")
+	for _, d := range n.drives {
+		if err := d.Walk(ctx, twofold.BlobID{}, func(twofold.BlobID) error { return some }); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// poolsKey is the cluster-wide value that has the number of pools.
+const poolsKey = "node/pools"
+
+// checkPools refuses a command line without a pool that the store has: its objects
+// could not be read. A pool that is new is remembered.
+func (n *Node) checkPools(ctx context.Context) error {
+	value, err := n.volume.Config(ctx, poolsKey)
+	if err != nil {
+		return err
+	}
+	given := len(n.opts.Layout.Pools)
+	if known, err := strconv.Atoi(string(value)); err == nil && known > given {
+		return errs.Newf("node.checkPools", errs.Invalid, "the store has %d pools and the command line gives %d: give the drives of every pool, in the order in which they were added", known, given)
+	} else if err == nil && known == given {
+		return nil
+	}
+	return n.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
 }
 
 // openMetadata opens the replicas: those that are there, and as many more as the

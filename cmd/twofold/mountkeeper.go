@@ -27,7 +27,7 @@ func newMountKeeper(dir string, args []string, log *slog.Logger) *mountKeeper {
 	return &mountKeeper{dir: dir, args: args, log: log, stopped: make(chan struct{})}
 }
 
-// start waits for the server's address and then keeps a mount process. Once.
+// start waits for a worker's address and then keeps a mount process, once.
 func (k *mountKeeper) start(ready <-chan string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -37,8 +37,10 @@ func (k *mountKeeper) start(ready <-chan string) {
 	k.started = true
 	go func() {
 		address, ok := <-ready
-		if !ok {
-			close(k.stopped)
+		if !ok { // that worker ended before it served: the next one's address will do
+			k.mu.Lock()
+			k.started = false
+			k.mu.Unlock()
 			return
 		}
 		k.keep(address)

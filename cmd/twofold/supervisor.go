@@ -45,7 +45,7 @@ func (s *supervisor) run() error {
 		if err != nil {
 			return err
 		}
-		if s.mount != nil && crashes == 0 {
+		if s.mount != nil {
 			s.mount.start(w.ready)
 		}
 		asked, err := s.watch(w, signals)

@@ -296,6 +296,15 @@ func TestLife(t *testing.T) {
 	}
 	s.restart()
 	check("grown and restarted")
+
+	t.Log("a pool that is left off the command line is missed")
+	noErr(t, s.Stop())
+	r = s.Program(nil, "server", "--address", s.Address, s.Args[0])
+	if r.Status != 2 || !strings.Contains(r.Stderr, "the store has 2 pools and the command line gives 1") {
+		t.Errorf("without its second pool: status %d\n%s", r.Status, r.Stderr)
+	}
+	s.Start()
+	check("with all its pools again")
 }
 
 // TestMountByHand mounts with `twofold mount`, where the server has no mount.
