@@ -36,7 +36,8 @@ type Badger struct {
 	reads tracker
 
 	durable durableSet
-	pinned  pins // guarded by mu: the tables that the latest checkpoint may share
+	pinned  pins      // guarded by mu: the tables that the latest checkpoint may share
+	logs    *logFiles // guarded by mu; nil where Badger's logs are files of the drive
 }
 
 var _ Store = (*Badger)(nil)
@@ -83,21 +84,33 @@ func openBadger(base, dir string, log *slog.Logger) (*Badger, error) {
 	b := &Badger{base: base, dir: dir, log: log}
 	g := gate{badgerLog{log, &b.muted}, make(chan struct{})}
 	defer close(g.open)
+	if b.logs, err = prepareLogs(dir); err != nil {
+		warnMapped(log, dir, err)
+	}
 	db, err := badger.OpenManaged(badgerOptions(dir).WithLogger(g))
 	if err != nil {
-		return nil, errs.E(op, errs.Other, err)
+		return nil, errors.Join(errs.E(op, errs.Other, err), b.logs.close())
 	}
 	b.db = db
-	if b.pinned, err = pinTables(db); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	for _, id := range want {
-		if b.pinned[id] == nil { // Badger leaves out tables that fail their checksum
-			return nil, errors.Join(errs.Newf(op, errs.Corrupt, "table %d in %s is damaged", id, dir), db.Close())
-		}
+	if err := b.begin(want); err != nil {
+		return nil, errors.Join(err, db.Close(), b.logs.close())
 	}
 	db.SetDiscardTs(b.reads.publish(db.MaxVersion()))
 	return b, nil
+}
+
+// begin looks at what Badger has opened, and prepares it for writes. want are the
+// tables that have to be there.
+func (b *Badger) begin(want []uint64) (err error) {
+	if b.pinned, err = pinTables(b.db); err != nil {
+		return err
+	}
+	for _, id := range want {
+		if b.pinned[id] == nil { // Badger leaves out tables that fail their checksum
+			return errs.Newf("kv.Open", errs.Corrupt, "table %d in %s is damaged", id, b.dir)
+		}
+	}
+	return b.logs.adopt(b.db)
 }
 
 // View implements Store.
@@ -140,6 +153,9 @@ func (b *Badger) Write(ops []Op) error {
 }
 
 func (b *Badger) write(version uint64, ops []Op) error {
+	if err := b.logs.reserve(ops); err != nil {
+		return fmt.Errorf("making room for the log of a batch: %w", err)
+	}
 	wb := b.db.NewWriteBatchAt(version)
 	defer wb.Cancel()
 	for _, op := range ops {

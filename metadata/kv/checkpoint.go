@@ -175,6 +175,13 @@ func (b *Badger) cutLogs(dir string) (logs []string, err error) {
 		if !isLog(e.Name()) {
 			continue
 		}
+		// Through the link, if it is one. A link that waits for Badger leads to an
+		// empty file.
+		if info, err := os.Stat(filepath.Join(b.dir, e.Name())); err != nil {
+			return nil, err
+		} else if info.Size() == 0 {
+			continue
+		}
 		if err := copyLog(filepath.Join(b.dir, e.Name()), filepath.Join(dir, e.Name())); err != nil {
 			return nil, err
 		}

@@ -213,4 +213,4 @@ const (
 )
 
 func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
-func isLog(name string) bool   { return strings.HasSuffix(name, ".mem") }
+func isLog(name string) bool   { return strings.HasSuffix(name, logSuffix) }

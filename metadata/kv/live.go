@@ -118,7 +118,7 @@ func (b *Badger) Close() error {
 	b.gone.Store(true)
 	b.life.Lock() // waits for Views
 	defer b.life.Unlock()
-	if err := b.db.Close(); err != nil {
+	if err := errors.Join(b.db.Close(), b.logs.close()); err != nil {
 		return errs.E(op, errs.Other, err)
 	}
 	if b.failed != nil {
