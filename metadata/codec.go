@@ -93,6 +93,8 @@ func body(op Op) any {
 		return new(TrashDone)
 	case OpReplaceExtents:
 		return new(ReplaceExtents)
+	case OpCompacted:
+		return new(Compacted)
 	case OpSetConfig:
 		return new(SetConfig)
 	case OpNop:

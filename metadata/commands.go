@@ -38,6 +38,7 @@ const (
 	OpSetConfig      Op = 23
 	OpNop            Op = 24
 	OpForgetSession  Op = 25
+	OpCompacted      Op = 26
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -308,6 +309,11 @@ type (
 		Len     int64       `cbor:"4,keyasint"`
 		Extents []Extent    `cbor:"5,keyasint,omitempty"`
 	}
+	// Compacted takes the marks of files that compaction has looked at (see
+	// CompactionMark). A file that got another mark meanwhile keeps it.
+	Compacted struct {
+		Marks []CompactionMark `cbor:"1,keyasint"`
+	}
 	// SetConfig stores a named cluster-wide value; a nil Value removes it.
 	SetConfig struct {
 		Name  string `cbor:"1,keyasint"`
@@ -316,6 +322,14 @@ type (
 	// Nop changes nothing.
 	Nop struct{}
 )
+
+// CompactionMark says that compaction should look at a file. Session and Seq name the
+// command that made the mark.
+type CompactionMark struct {
+	Ino     twofold.Ino       `cbor:"1,keyasint"`
+	Session twofold.SessionID `cbor:"2,keyasint"`
+	Seq     uint64            `cbor:"3,keyasint"`
+}
 
 // XattrSpace says which of an inode's maps an attribute lives in.
 type XattrSpace uint8

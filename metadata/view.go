@@ -57,6 +57,9 @@ type View interface {
 	Claimed(b twofold.BlobID) (bool, error)
 	// Claims lists the inodes that refer to the blob, and their live bytes in it.
 	Claims(b twofold.BlobID) (map[twofold.Ino]int64, error)
+	// CompactionDue lists files that are marked for compaction, behind one of them, at
+	// most max.
+	CompactionDue(after twofold.Ino, max int) ([]CompactionMark, error)
 	Config(name string) ([]byte, error) // nil where there is none
 	Applied() uint64                    // index of the last command in the snapshot
 }

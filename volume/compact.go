@@ -20,8 +20,9 @@ import (
 // The content doesn't change, so nobody is asked: the command applies only while the
 // inode still has the version that was read, and else the work was for nothing.
 //
-// Bound: a blob less than half alive is rewritten, so a file that has rested takes at
-// most twice its size (and parity), plus what its last window wrote.
+// Bound: a blob of which all files together use less than half is rewritten, so files
+// that have rested take at most twice their size (and parity). Which files are to be
+// looked at is part of the metadata: a restart forgets none.
 
 const (
 	compactRest   = 2 * time.Second // a file is left alone for so long after a flush
@@ -31,15 +32,15 @@ const (
 	compactLook   = 4096            // extents that are looked through at once
 )
 
-// touched are inodes that mounts have written to since they were compacted.
+// touched knows which inodes mounts have written to lately.
 type touched struct {
 	mu   sync.Mutex
-	inos map[twofold.Ino]*touch
+	inos map[twofold.Ino]*touch // guarded by mu
 }
 
 type touch struct {
 	last    time.Time
-	flushes int
+	flushes int // since it was last compacted
 }
 
 func newTouched() *touched { return &touched{inos: map[twofold.Ino]*touch{}} }
@@ -57,34 +58,80 @@ func (t *touched) note(ino twofold.Ino) {
 	s.flushes++
 }
 
-// due takes the inodes whose turn it is.
-func (t *touched) due() []twofold.Ino {
+// busy reports whether a file should be left alone: it was written to a moment ago,
+// and not yet often since its turn came last.
+func (t *touched) busy(ino twofold.Ino) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []twofold.Ino
-	for ino, s := range t.inos {
-		if rested := time.Since(s.last) > compactRest; rested || s.flushes >= compactEvery {
-			delete(t.inos, ino)
-			out = append(out, ino)
-		}
+	s := t.inos[ino]
+	switch {
+	case s == nil:
+		return false
+	case time.Since(s.last) > compactRest:
+		delete(t.inos, ino)
+		return false
+	case s.flushes >= compactEvery:
+		s.flushes = 0
+		return false
 	}
-	return out
+	return true
 }
 
-// compact works off the inodes that are due.
-func (v *Volume) compact(ctx context.Context) error {
-	for _, ino := range v.touched.due() {
-		err := v.compactInode(ctx, ino)
-		switch errs.KindOf(err) {
-		case errs.Conflict, errs.Stale: // changed or gone meanwhile: the next flush brings it back
-			err = nil
-		}
-		if err != nil {
-			v.touched.note(ino)
-			return err
+// forget drops what has rested: that a file is not known says the same.
+func (t *touched) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ino, s := range t.inos {
+		if time.Since(s.last) > compactRest {
+			delete(t.inos, ino)
 		}
 	}
-	return nil
+}
+
+// compactBatch is how many marks are read, and taken, at once.
+const compactBatch = 1000
+
+// compact works off the files that are marked (metadata/fsm/compaction.go) and rest.
+func (v *Volume) compact(ctx context.Context) error {
+	defer v.touched.forget()
+	var after twofold.Ino
+	for {
+		var marks []metadata.CompactionMark
+		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+			marks, err = w.CompactionDue(after, compactBatch)
+			return err
+		}); err != nil || len(marks) == 0 {
+			return err
+		}
+		var done []metadata.CompactionMark
+		var failed error
+		for _, m := range marks {
+			after = m.Ino
+			if v.touched.busy(m.Ino) {
+				continue
+			}
+			err := v.compactInode(ctx, m.Ino)
+			switch errs.KindOf(err) {
+			case errs.Conflict: // changed meanwhile: it keeps its mark
+				continue
+			case errs.Stale: // gone
+				err = nil
+			}
+			if err != nil {
+				failed = err
+				break
+			}
+			done = append(done, m)
+		}
+		if len(done) > 0 {
+			if _, err := v.commit(ctx, metadata.OpCompacted, metadata.Compacted{Marks: done}); err != nil {
+				return err
+			}
+		}
+		if failed != nil {
+			return failed
+		}
+	}
 }
 
 // compactInode goes through an inode's extents once.
@@ -93,11 +140,14 @@ func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
 		leave := v.pins.enter()
 		var n *metadata.Inode
 		var exts []metadata.Extent
+		var dead map[twofold.BlobID]bool
 		err := v.Meta.View(ctx, func(w metadata.View) (err error) {
 			if n, err = w.Inode(ino); err != nil || off >= n.Size {
 				return err
 			}
-			exts, err = w.Extents(ino, off, n.Size-off, compactLook)
+			if exts, err = w.Extents(ino, off, n.Size-off, compactLook); err == nil {
+				dead, err = mostlyDead(w, exts)
+			}
 			return err
 		})
 		if err != nil || n.Nlink == 0 || len(exts) == 0 {
@@ -106,7 +156,7 @@ func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
 		}
 		unpin := v.pins.pin(exts)
 		leave()
-		done, err := v.compactExtents(ctx, n, exts)
+		done, err := v.compactExtents(ctx, n, exts, dead)
 		unpin()
 		if err != nil || len(exts) < compactLook {
 			return err
@@ -117,8 +167,7 @@ func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
 
 // compactExtents rewrites the windows among consecutive extents that are worth it,
 // and returns the offset up to which it has looked.
-func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []metadata.Extent) (int64, error) {
-	dead := mostlyDead(exts)
+func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []metadata.Extent, dead map[twofold.BlobID]bool) (int64, error) {
 	exts = split(exts, dead)
 	var off int64
 	for i := 0; i < len(exts); {
@@ -154,9 +203,9 @@ func split(exts []metadata.Extent, dead map[twofold.BlobID]bool) []metadata.Exte
 	return out
 }
 
-// mostlyDead tells the blobs of which these extents use less than half. Extents
-// elsewhere in the file may use more: then a rewrite was early, and not wrong.
-func mostlyDead(exts []metadata.Extent) map[twofold.BlobID]bool {
+// mostlyDead tells the blobs among extents of which all files together use less than
+// half.
+func mostlyDead(w metadata.View, exts []metadata.Extent) (map[twofold.BlobID]bool, error) {
 	used := map[twofold.BlobID]int64{}
 	for i := range exts {
 		if b := exts[i].Blob; b != nil {
@@ -165,11 +214,21 @@ func mostlyDead(exts []metadata.Extent) map[twofold.BlobID]bool {
 	}
 	dead := map[twofold.BlobID]bool{}
 	for i := range exts {
-		if b := exts[i].Blob; b != nil && 2*used[b.ID] < b.Size {
-			dead[b.ID] = true
+		b := exts[i].Blob
+		if b == nil || 2*used[b.ID] >= b.Size {
+			continue
 		}
+		claims, err := w.Claims(b.ID)
+		if err != nil {
+			return nil, err
+		}
+		used[b.ID] = 0
+		for _, n := range claims {
+			used[b.ID] += n
+		}
+		dead[b.ID] = 2*used[b.ID] < b.Size
 	}
-	return dead
+	return dead, nil
 }
 
 // rewrite makes one extent of consecutive ones.

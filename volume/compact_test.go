@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"twofold"
 	"twofold/metadata"
 	"twofold/volume/api"
 )
@@ -121,4 +122,104 @@ func TestTruncatedObjectGivesItsSpaceBack(t *testing.T) {
 	if got := h.get("base", "big"); !bytes.Equal(got, data[:size]) {
 		t.Fatal("other bytes after compaction")
 	}
+}
+
+// TestCompactionGoesOnAfterARestart: what the process of before had not come to.
+func TestCompactionGoesOnAfterARestart(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	m := h.mount()
+	a, _, err := m.s.Create(ctx, m.lookup("base").Ino, "t.db", api.Create{Type: metadata.TypeFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := random(2 << 20)
+	m.flush(a, api.Segment{Data: want})
+	for i := range 100 {
+		p := random(5000)
+		off := i * 20011
+		copy(want[off:], p)
+		m.flush(a, api.Segment{Off: int64(off), Data: p})
+	}
+	if n := h.extents(a); n < 100 { // the mount wrote a moment ago: it is left alone
+		t.Fatalf("only %d extents: nothing to compact", n)
+	}
+	if err := m.s.End(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h.open(Options{})
+	eventually(t, "the file is compacted", func() bool { return h.extents(a) < compactMany })
+	if got := h.get("base", "t.db"); !bytes.Equal(got, want) {
+		t.Fatal("other bytes after compaction")
+	}
+	eventually(t, "nothing is marked any more", func() bool { return len(h.due()) == 0 })
+}
+
+// due lists the files that are marked for compaction.
+func (h *harness) due() (marks []metadata.CompactionMark) {
+	h.t.Helper()
+	if err := h.v.Meta.View(ctx, func(w metadata.View) (err error) {
+		marks, err = w.CompactionDue(0, 100)
+		return err
+	}); err != nil {
+		h.t.Fatal(err)
+	}
+	return marks
+}
+
+// TestSharedBlobGivesItsSpaceBack: a blob that copies keep alive in part, each a
+// little of it.
+func TestSharedBlobGivesItsSpaceBack(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	data := random(16 << 20)
+	h.put("base", "a", data)
+	m := h.mount()
+	keys := []string{"a", "b", "c"}
+	for _, key := range keys[1:] {
+		if _, err := h.v.CopyObject(ctx, &api.CopyInput{
+			SrcBucket: "base", SrcKey: "a", Bucket: "base", Key: twofold.Key(key),
+			Prepare: func(s api.ObjectInfo) (api.Attrs, api.Sum, error) { return api.Attrs{}, api.Sum{ETag: s.ETag}, nil },
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blobs := h.shards()
+	for i, key := range keys {
+		size := int64(i+1) << 20 // 6 of 16 MiB, at last
+		a := m.lookup("base", key)
+		if _, err := m.s.SetAttr(ctx, a.Ino, api.SetAttr{Size: &size}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "each has a blob of its own, and the shared one is gone", func() bool {
+		for _, key := range keys {
+			if h.blobSize(m.lookup("base", key)) > 3<<20 {
+				return false
+			}
+		}
+		return h.shards() == len(keys)*blobs
+	})
+	for i, key := range keys {
+		if got := h.get("base", key); !bytes.Equal(got, data[:(i+1)<<20]) {
+			t.Fatalf("%s: other bytes after compaction", key)
+		}
+	}
+}
+
+// blobSize is the size of the largest blob that a file refers to.
+func (h *harness) blobSize(a api.Attr) (size int64) {
+	h.t.Helper()
+	if err := h.v.Meta.View(ctx, func(w metadata.View) error {
+		exts, err := w.Extents(a.Ino, 0, 1<<40, 0)
+		for _, e := range exts {
+			if e.Blob != nil {
+				size = max(size, e.Blob.Size)
+			}
+		}
+		return err
+	}); err != nil {
+		h.t.Fatal(err)
+	}
+	return size
 }

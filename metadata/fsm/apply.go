@@ -174,6 +174,8 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.trashDone(b)
 	case *metadata.ReplaceExtents:
 		return a.replaceExtents(b)
+	case *metadata.Compacted:
+		return a.compacted(b)
 	case *metadata.SetConfig:
 		return a.setConfig(b)
 	case *metadata.Nop:

@@ -158,6 +158,10 @@ func (c *checker) loadRest(key string, id uint64, v []byte) (err error) {
 	case pNonce:
 		c.nonces[twofold.UUID([]byte(key[1:]))] = twofold.SessionID(binary.BigEndian.Uint64(v))
 	case pConfig:
+	case pCompact:
+		if len(key) != 9 || len(v) != 16 {
+			c.badf("a mark for compaction: %q, %x", key, v)
+		}
 	default:
 		c.badf("a key of no kind: %q", key)
 	}

@@ -90,10 +90,8 @@ func (s state) referred(b twofold.BlobID) (bool, error) {
 	return used, err
 }
 
-// flushClaims writes the claims that changed; blobs whose last claim went are put
-// into the trash.
+// flushClaims writes the claims that changed, and looks at the blobs that lost some.
 func (a *applier) flushClaims() error {
-	lost := false
 	for _, d := range a.claims.deltas {
 		if d.bytes == 0 {
 			continue
@@ -108,17 +106,13 @@ func (a *applier) flushClaims() error {
 			return fmt.Errorf("blob %v: %d live bytes of %d released", d.blob.ID, -d.bytes, n)
 		case now == 0:
 			a.del(d.key)
-			lost = true
 		default:
 			a.set(d.key, be64(nil, uint64(now)))
 		}
 	}
-	if !lost {
-		return nil
-	}
 	for _, d := range a.claims.deltas {
 		if d.bytes < 0 {
-			if err := a.trashUnreferred(d.blob); err != nil {
+			if err := a.shrunk(d.blob); err != nil {
 				return err
 			}
 		}
@@ -126,10 +120,18 @@ func (a *applier) flushClaims() error {
 	return nil
 }
 
-func (a *applier) trashUnreferred(b twofold.Blob) error {
-	used, err := a.referred(b.ID)
-	if used || err != nil {
+// shrunk looks at a blob that has lost live bytes. With none left it goes into the
+// trash; with less than half of it left, its files are marked for compaction.
+func (a *applier) shrunk(b twofold.Blob) error {
+	live, inos, err := a.liveBytes(b)
+	if err != nil {
 		return err
+	}
+	if live > 0 {
+		for _, ino := range inos {
+			a.markCompaction(ino)
+		}
+		return nil
 	}
 	v, err := metadata.EncodeTrashBlob(&metadata.TrashBlob{Blob: b, Since: a.cmd.Now})
 	if err != nil {

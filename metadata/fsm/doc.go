@@ -22,6 +22,7 @@
 //	r <blob 16> "i" <ino 8>              live bytes of the blob in an inode (8 bytes)
 //	r <blob 16> "p" <upload 16> <n 4>    live bytes of the blob in an uploaded part
 //	t <blob 16>                          TrashBlob: nothing refers to the blob
+//	k <ino 8>                            session, number of the command that marked a file for compaction (8 + 8 bytes)
 //	O <ino 8>                            (empty) an inode without links, until FreeInode
 //	u <bucket id 8> <key> <upload 16>    (empty) uploads by key; 0x00 in the key is 0x00 0xff, its end 0x00 0x01
 //	v <upload 16>                        Upload

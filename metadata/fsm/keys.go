@@ -27,6 +27,7 @@ const (
 	pKept      = 'q'
 	pNonce     = 'n'
 	pConfig    = 'c'
+	pCompact   = 'k'
 )
 
 const (
@@ -70,6 +71,7 @@ func ackedKey(s twofold.SessionID) string    { return num(pAcked, uint64(s)) }
 func nonceKey(n twofold.UUID) string         { return id16(pNonce, n) }
 func trashKey(b twofold.BlobID) string       { return id16(pTrash, b) }
 func uploadKey(u twofold.UploadID) string    { return id16(pUpload, u) }
+func compactKey(i twofold.Ino) string        { return num(pCompact, uint64(i)) }
 func configKey(name string) string           { return string(rune(pConfig)) + name }
 
 func keptKey(s twofold.SessionID, seq uint64) string { return num2(pKept, uint64(s), seq) }

@@ -13,6 +13,7 @@ func (a *applier) write(c *metadata.Write) (*metadata.Result, error) {
 	if err := a.checkWrite(i, c); err != nil {
 		return nil, err
 	}
+	stored := i.Stored
 	more, err := a.punchAll(i, c.Punch)
 	if err == nil && !more {
 		more, err = a.overwriteAll(i, c.Extents)
@@ -25,6 +26,9 @@ func (a *applier) write(c *metadata.Write) (*metadata.Result, error) {
 		etag = ""
 	} else {
 		i.Size = max(i.Size, c.Size)
+	}
+	if len(c.Extents) > 0 && stored > 0 { // one extent more, at least
+		a.markCompaction(i.Ino)
 	}
 	a.contentChanged(i, etag)
 	i.Mtime, i.Ctime = a.cmd.Now, a.cmd.Now

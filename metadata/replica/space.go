@@ -40,7 +40,7 @@ func frees(op metadata.Op) bool {
 	switch op {
 	case metadata.OpBeginSession, metadata.OpEndSession, metadata.OpForgetSession, metadata.OpDeleteBucket,
 		metadata.OpDeleteObject, metadata.OpAbortUpload, metadata.OpUnlink, metadata.OpRmdir,
-		metadata.OpFreeInode, metadata.OpTrashDone, metadata.OpNop:
+		metadata.OpFreeInode, metadata.OpTrashDone, metadata.OpCompacted, metadata.OpNop:
 		return true
 	}
 	return false
