@@ -37,14 +37,17 @@ type testCreds map[string]string
 func (c testCreds) Lookup(k string) (string, bool) { s, ok := c[k]; return s, ok }
 
 // testServer is a real server on loopback, over a volume in memory.
-func testServer(t testing.TB) (*fakeVolume, *httptest.Server) {
+func testServer(t testing.TB) (*fakeVolume, *httptest.Server) { return testServerAt(t, nil) }
+
+// testServerAt is testServer with a clock; nil: the machine's.
+func testServerAt(t testing.TB, now func() time.Time) (*fakeVolume, *httptest.Server) {
 	v := newFakeVolume()
 	level := slog.LevelError
 	if os.Getenv("S3_TEST_LOG") != "" {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
-	h := New(Config{Volume: v, Credentials: testCreds{testUser: testSecret}, Domains: []string{"s3.local.test"}, Logger: log})
+	h := New(Config{Volume: v, Credentials: testCreds{testUser: testSecret}, Domains: []string{"s3.local.test"}, Logger: log, Now: now})
 	srv := httptest.NewUnstartedServer(h)
 	hs := HTTPServer(h, log)
 	hs.Addr = srv.Config.Addr
