@@ -185,7 +185,8 @@ func (rq *request) openBody(limit int64) (*body, error) {
 	b.hashes = rq.hashes.Get().(*hashes)
 	b.hashes.sha.Reset()
 	b.startMD5(rq.md5)
-	b.src = &pacedReader{src: rq.r.Body, rc: http.NewResponseController(rq.w), idle: rq.idle}
+	rq.paced = &pacedReader{src: rq.r.Body, rc: http.NewResponseController(rq.w), idle: rq.idle}
+	b.src = rq.paced
 	if rq.auth.Payload >= sigv4.PayloadChunks {
 		if b.hashes.buf == nil {
 			b.hashes.buf = make([]byte, chunked.BufferSize)

@@ -135,15 +135,21 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// serveTest serves h as the real server does.
+func serveTest(t *testing.T, h http.Handler) *httptest.Server {
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config = HTTPServer(h, slog.New(slog.DiscardHandler))
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return srv
+}
+
 // TestSlowBody: a client that stalls or trickles is told so and let go.
 func TestSlowBody(t *testing.T) {
 	v := newFakeVolume()
 	noErr(t, v.CreateBucket(context.Background(), "bucket", ""))
 	h := New(Config{Volume: v, Credentials: testCreds{testUser: testSecret}, IdleTimeout: 160 * time.Millisecond})
-	srv := httptest.NewUnstartedServer(h)
-	srv.Config = HTTPServer(h, slog.New(slog.DiscardHandler))
-	srv.Start()
-	t.Cleanup(srv.Close)
+	srv := serveTest(t, h)
 	c := dial(t, srv)
 	c.head(srv, "PUT", "/bucket/k", "Content-Length: 100")
 	c.want(400, "RequestTimeout")

@@ -23,6 +23,7 @@ type fakeVolume struct {
 	now     twofold.Time
 	failGet error // WriteRange fails with it behind failAt bytes
 	failAt  int64
+	failPut error // PutObject fails with it before it reads
 }
 
 type fakeBucket struct {
@@ -162,6 +163,9 @@ func drain(r io.Reader, size int64, finish func() (Sum, error)) ([]byte, Sum, er
 func (v *fakeVolume) PutObject(ctx context.Context, in *PutInput) (ObjectInfo, error) {
 	if _, err := v.HeadBucket(ctx, in.Bucket); err != nil {
 		return ObjectInfo{}, err
+	}
+	if v.failPut != nil {
+		return ObjectInfo{}, v.failPut
 	}
 	data, s, err := drain(in.Body, in.Size, in.Finish)
 	if err != nil {

@@ -20,6 +20,8 @@ type pacedReader struct {
 	waited time.Duration // spent in src.Read
 	set    time.Time     // when the deadline was last set
 	n      int64         // bytes read
+	ended  bool          // src said io.EOF
+	failed bool          // src failed
 }
 
 var _ io.Reader = (*pacedReader)(nil)
@@ -36,7 +38,8 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	n, err := p.src.Read(b)
 	p.n += int64(n)
 	p.waited += time.Since(start)
-	if err == io.EOF {
+	p.ended, p.failed = err == io.EOF, err != nil && err != io.EOF
+	if p.ended {
 		// The server watches the connection while the request goes on; that must
 		// not time out.
 		_ = p.rc.SetReadDeadline(time.Time{})

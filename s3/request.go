@@ -32,6 +32,9 @@ type request struct {
 	key    twofold.Key
 	id     string // x-amz-request-id
 
+	paced   *pacedReader // of the request's body; nil: nothing asked for it
+	lingers bool         // the rest of the body is read behind the answer
+
 	status int   // answered; 0: not yet
 	sent   int64 // bytes of the response's body
 }
@@ -150,6 +153,7 @@ func (rq *request) fail(err error) {
 		return
 	}
 	rq.forgetHeaders(h)
+	rq.leaveBody()
 	if e.Code == s3err.SlowDown || e.Code == s3err.ServiceUnavailable {
 		h["Retry-After"] = []string{"1"}
 	}
@@ -210,7 +214,8 @@ func (rq *request) limitWrite() {
 	_ = http.NewResponseController(rq.w).SetWriteDeadline(time.Now().Add(rq.idle))
 }
 
-// done logs the request, and keeps a panic from taking more than the request.
+// done logs the request, and keeps a panic from taking more than the request. Where
+// the body was left unread it returns when the connection is closed.
 func (rq *request) done(start time.Time) {
 	p := recover()
 	if p != nil && p != http.ErrAbortHandler {
@@ -231,5 +236,8 @@ func (rq *request) done(start time.Time) {
 	}
 	if p != nil {
 		panic(p)
+	}
+	if rq.lingers {
+		rq.linger()
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +93,7 @@ func (s *Server) Close() error {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+	if r.ContentLength == 0 && expectsContinue(r) {
 		// net/http says "continue" when the body is first read, and an empty one never
 		// is. boto and the aws-cli expect it for empty files too, and spoil their
 		// connection when the answer comes without: its next request hangs a minute.
