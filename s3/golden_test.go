@@ -376,6 +376,12 @@ func TestNotImplemented(t *testing.T) {
 	for base, names := range subs {
 		for _, name := range strings.Fields(names) {
 			for _, method := range []string{"GET", "PUT", "POST", "DELETE", "HEAD"} {
+				if _, ok := bucketSetting(name); ok && method == "GET" && base == "/bucket?" {
+					continue // TestGoldenSettings
+				}
+				if _, ok := objectSetting(name); ok && method == "GET" && base != "/bucket?" {
+					continue
+				}
 				c := call{method: method, target: base + name}
 				resp, err := srv.Client().Do(c.request(t, srv.URL))
 				noErr(t, err)

@@ -20,6 +20,9 @@ func (rq *request) find(l level) (operation, error) {
 		return operation{"Preflight", (*request).preflight}, nil
 	}
 	if name := rq.unimplemented(l); name != "" {
+		if op, ok := rq.findSetting(l, name); ok {
+			return op, nil
+		}
 		return operation{name, (*request).notImplemented}, nil
 	}
 	switch l {
@@ -142,7 +145,7 @@ func (rq *request) methodNotAllowed(allow string) error {
 
 // unimplemented returns the sub-resource that the query selects, if it is one that
 // this server does not have: answering as if it were not there would be a wrong
-// success.
+// success. Some of them can be read all the same (settings.go).
 func (rq *request) unimplemented(l level) string {
 	for i := range rq.q {
 		name := rq.q[i].Name

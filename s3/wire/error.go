@@ -25,7 +25,10 @@ func AppendError(b []byte, e *s3err.Error, at Where) []byte {
 	switch e.Code {
 	case s3err.NoSuchKey, s3err.KeyTooLongError, s3err.NoSuchVersion:
 		w.Opt("Key", at.Key)
-	case s3err.NoSuchBucket, s3err.BucketNotEmpty, s3err.BucketAlreadyOwnedByYou, s3err.BucketAlreadyExists, s3err.InvalidBucketName:
+	case s3err.NoSuchBucket, s3err.BucketNotEmpty, s3err.BucketAlreadyOwnedByYou, s3err.BucketAlreadyExists, s3err.InvalidBucketName,
+		s3err.NoSuchBucketPolicy, s3err.NoSuchCORSConfiguration, s3err.NoSuchLifecycleConfiguration, s3err.NoSuchTagSet,
+		s3err.NoSuchPublicAccessBlockConfiguration, s3err.NoSuchWebsiteConfiguration, s3err.ObjectLockConfigurationNotFoundError,
+		s3err.OwnershipControlsNotFoundError, s3err.ReplicationConfigurationNotFoundError, s3err.ServerSideEncryptionConfigurationNotFoundError:
 		w.Opt("BucketName", at.Bucket)
 	}
 	w.Opt("Resource", at.Resource)
