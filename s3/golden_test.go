@@ -211,6 +211,7 @@ func TestGoldenAuthentication(t *testing.T) {
 		{about: "an unknown scheme", method: "GET", target: "/bucket/key", anon: true, mangle: set("Authorization", "Bearer secrettoken")},
 		{about: "signature version 2", method: "GET", target: "/bucket/key", anon: true, mangle: set("Authorization", "AWS AKIDTEST:c2VjcmV0")},
 		{about: "signature version 2 in the query", method: "GET", target: "/bucket/key?AWSAccessKeyId=AKIDTEST&Signature=x&Expires=1", anon: true},
+		{about: "signature version 2 in the query, not all of it", method: "GET", target: "/bucket/key?AWSAccessKeyId=AKIDTEST&Expires=1", anon: true},
 		{about: "no x-amz-content-sha256", method: "GET", target: "/bucket/key", anon: true, mangle: func(r *http.Request) {
 			r.Header.Set("X-Amz-Date", goldenTime.Format("20060102T150405Z"))
 			r.Header.Set("Authorization", sig+"00")

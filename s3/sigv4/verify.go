@@ -70,7 +70,7 @@ func (v *Verifier) Verify(r *http.Request, q Params) (Auth, error) {
 		if err := parsePresigned(&a, q); err != nil {
 			return Auth{}, err
 		}
-	case q.Has("AWSAccessKeyId") && q.Has("Signature"):
+	case q.Has("AWSAccessKeyId"):
 		return Auth{}, signatureV2()
 	default:
 		return Auth{}, s3err.New(s3err.AccessDenied)
@@ -78,8 +78,12 @@ func (v *Verifier) Verify(r *http.Request, q Params) (Auth, error) {
 	return v.verify(&a, r, q)
 }
 
+// signatureV2 refuses the older scheme, as regions of AWS that do not have it do, and
+// says what to change: boto3 and version 1 of the aws-cli presign with it in us-east-1
+// unless they are told not to.
 func signatureV2() error {
-	return s3err.Msg(s3err.InvalidRequest, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+	return s3err.Msg(s3err.InvalidRequest, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256. "+
+		"The request is signed with Signature Version 2; set the client's signature_version to s3v4.")
 }
 
 func (v *Verifier) parseHeaderAuth(a *authorization, header string, r *http.Request, q Params) error {

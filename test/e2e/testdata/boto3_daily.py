@@ -75,6 +75,12 @@ check("presigned GET", urllib.request.urlopen(url).read() == b"hello")
 url = v4.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "by url"}, ExpiresIn=60)
 urllib.request.urlopen(urllib.request.Request(url, data=b"sent", method="PUT"))
 check("presigned PUT", read("by url") == b"sent")
+url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a/b c.txt"}, ExpiresIn=60)
+try:
+    urllib.request.urlopen(url)
+    check("the old way is refused", False)
+except urllib.error.HTTPError as e:
+    check("the old way is refused, and it says what to do", e.code == 400 and b"s3v4" in e.read())
 
 # More keys than a page.
 with ThreadPoolExecutor(8) as pool:
