@@ -83,6 +83,9 @@ func (rq *request) prepareGet(info *ObjectInfo) (status int, span byteRange, err
 	if status == http.StatusPartialContent {
 		h["Content-Range"] = []string{span.contentRange(info.Size)}
 	}
+	if err := rq.checkOverrides(); err != nil {
+		return 0, span, err
+	}
 	rq.objectHeaders(h, info)
 	if status == http.StatusOK && strings.EqualFold(rq.r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {
 		setChecksum(h, info.Checksum, true)
@@ -112,6 +115,17 @@ func (rq *request) objectHeaders(h http.Header, info *ObjectInfo) {
 			h[name] = []string{rq.q[i].Value}
 		}
 	}
+}
+
+// checkOverrides refuses what no header can carry, RFC 9110 section 5.5.
+func (rq *request) checkOverrides() error {
+	for i := range rq.q {
+		name, v := rq.q[i].Name, rq.q[i].Value
+		if overridden(name) != "" && strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+			return s3err.Arg(name, v, "Header value cannot be represented using ISO-8859-1.")
+		}
+	}
+	return nil
 }
 
 // overridden returns the header that a response-* parameter sets.

@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"mime"
 	"net/http"
 	"strings"
 
@@ -142,53 +141,4 @@ func withoutChunked(v string) string {
 		}
 	}
 	return strings.Join(kept, ",")
-}
-
-// decodeMeta undoes RFC 2047, which clients use for values that are not ASCII.
-func decodeMeta(v string) string {
-	if !strings.Contains(v, "=?") {
-		return v
-	}
-	if d, err := new(mime.WordDecoder).DecodeHeader(v); err == nil {
-		return d
-	}
-	return v
-}
-
-// encodeMeta makes any value fit for a header: what is not printable ASCII goes as
-// RFC 2047 has it.
-func encodeMeta(v string) string {
-	for i := 0; i < len(v); i++ {
-		if v[i] < ' ' || v[i] >= 0x7f {
-			return mime.BEncoding.Encode("UTF-8", v)
-		}
-	}
-	return v
-}
-
-// setMeta writes user metadata. Names that no header can have (a mount can set any
-// attribute) are counted, as S3 does.
-func setMeta(h http.Header, meta map[string]string) {
-	missing := 0
-	for name, v := range meta {
-		if !token(name) {
-			missing++
-			continue
-		}
-		h["x-amz-meta-"+name] = []string{encodeMeta(v)}
-	}
-	if missing > 0 {
-		h["x-amz-missing-meta"] = []string{itoa(int64(missing))}
-	}
-}
-
-// token reports whether s can be a header's name, RFC 9110 section 5.6.2.
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
 }

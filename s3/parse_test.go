@@ -100,19 +100,37 @@ func TestPosixFollows(t *testing.T) {
 
 func TestMetaEncoding(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.StringN(0, 60, 200).Filter(func(s string) bool {
-			return utf8.ValidString(s) && strings.TrimSpace(s) == s && !strings.Contains(s, "=?")
-		}).Draw(t, "s")
+		s := rapid.OneOf(rapid.StringN(0, 60, 200), rapid.StringMatching(`[\x00-\x20=?a]{0,80}`),
+			rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 80), func(b []byte) string { return string(b) }),
+			rapid.Map(rapid.StringN(0, 60, 200), func(s string) string { return encodedWords("UTF-8", s) })).Draw(t, "s")
 		e := encodeMeta(s)
 		for i := 0; i < len(e); i++ {
-			if e[i] < ' ' || e[i] > '~' {
+			if (e[i] < ' ' && e[i] != '\t') || e[i] > '~' {
 				t.Fatalf("%q is not fit for a header", e)
 			}
 		}
-		if got := decodeMeta(e); got != s {
-			t.Fatalf("%q came back as %q", s, got)
+		for w := range strings.FieldsSeq(e) {
+			if strings.HasPrefix(w, "=?") && strings.HasSuffix(w, "?=") && len(w) > 75 && s != e {
+				t.Fatalf("%q is too long for a word", w)
+			}
+		}
+		want := s
+		if !utf8.ValidString(s) { // ISO-8859-1: each byte is a character
+			want = ""
+			for _, c := range []byte(s) {
+				want += string(rune(c))
+			}
+		}
+		if got := decodeMeta(strings.Trim(e, " \t")); got != want {
+			t.Fatalf("%q came back as %q by %q", s, got, e)
 		}
 	})
+	for in, want := range map[string]string{"a\tb c": "a\tb c", "\ta": "=?UTF-8?B?CWE=?=", "gr\u00fcn": "=?UTF-8?B?Z3LDvG4=?=", "a\r\nb": "=?UTF-8?B?YQ0KYg==?=",
+		"=?UTF-8?Q?x?=": "=?UTF-8?B?PT9VVEYtOD9RP3g/PQ==?=", "\xfc": "=?ISO-8859-1?B?/A==?="} {
+		if got := encodeMeta(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
 	h := http.Header{}
 	setMeta(h, map[string]string{"ok": "v", "not a token": "v", "": "v"})
 	if h["x-amz-missing-meta"][0] != "2" || h["x-amz-meta-ok"][0] != "v" {

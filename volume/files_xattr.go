@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -11,7 +12,8 @@ import (
 )
 
 // Extended attributes are user metadata, both ways: "user.k" is x-amz-meta-k where
-// both can carry name and value. "user.s3.content-type" and the like are the
+// both can carry the name, and the value is text of at most 2 KiB (the S3 view encodes
+// what a header can't carry as it is). "user.s3.content-type" and the like are the
 // object's standard headers. What S3 can't carry stays an attribute of the file.
 
 // headerPrefix begins the attributes that show an object's standard headers.
@@ -43,7 +45,7 @@ func locate(name string, value []byte) (metadata.XattrSpace, string) {
 		return metadata.SpaceXattr, name
 	}
 	k, ok := strings.CutPrefix(name, "user.")
-	if ok && headerToken(k) && headerValue(value) {
+	if ok && headerToken(k) && len(value) <= maxUserMeta && utf8.Valid(value) {
 		return metadata.SpaceUserMeta, k
 	}
 	return metadata.SpaceXattr, name

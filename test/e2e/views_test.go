@@ -215,9 +215,11 @@ func xattrs(s *store, b string) {
 	noErr(s.t, unix.Removexattr(p, "user.size"))
 	noErr(s.t, unix.Setxattr(p, "user.s3.content-type", []byte("image/png"), 0))
 	noErr(s.t, unix.Setxattr(p, "user.binary", []byte{0, 1, 2, 0xff}, 0)) // no header can carry it
+	noErr(s.t, unix.Setxattr(p, "user.tab", []byte("a\tb"), 0))
+	noErr(s.t, unix.Setxattr(p, "user.text", []byte("grün\n"), 0)) // a header can, by RFC 2047
 	h, err := s.c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b, Key: aws.String("f")})
 	noErr(s.t, err)
-	if fmt.Sprint(h.Metadata) != "map[colour:red new:one]" || *h.ContentType != "image/png" {
+	if fmt.Sprint(h.Metadata) != "map[colour:red new:one tab:a\tb text:=?UTF-8?B?Z3LDvG4K?=]" || *h.ContentType != "image/png" {
 		s.t.Fatalf("HEAD: %v %s", h.Metadata, *h.ContentType)
 	}
 	if got := attr("user.binary"); got != "\x00\x01\x02\xff" {
