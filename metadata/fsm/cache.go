@@ -54,6 +54,16 @@ func (c *cache) put(key string, value []byte) {
 	}
 }
 
+// update changes a value, if it is kept.
+func (c *cache) update(key, value []byte) {
+	if _, ok := c.young[string(key)]; !ok {
+		if _, ok = c.old[string(key)]; !ok {
+			return
+		}
+	}
+	c.put(string(key), value)
+}
+
 func (c *cache) drop(key string) {
 	if prev, ok := c.young[key]; ok {
 		c.bytes -= len(key) + len(prev) + cacheOverhead

@@ -74,6 +74,11 @@ func uploadKey(u twofold.UploadID) string    { return id16(pUpload, u) }
 func compactKey(i twofold.Ino) string        { return num(pCompact, uint64(i)) }
 func configKey(name string) string           { return string(rune(pConfig)) + name }
 
+// sessionIn is the session of one of its keys.
+func sessionIn(key []byte) twofold.SessionID {
+	return twofold.SessionID(binary.BigEndian.Uint64(key[1:]))
+}
+
 func keptKey(s twofold.SessionID, seq uint64) string { return num2(pKept, uint64(s), seq) }
 
 func extentKey(i twofold.Ino, end int64) string { return num2(pExtent, uint64(i), uint64(end)) }

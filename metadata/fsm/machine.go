@@ -37,6 +37,7 @@ type Machine struct {
 	recent   *recent
 
 	// Of the goroutine that applies:
+	publish  func(*Changes) // nil: nobody asked
 	cache    *cache
 	sessions map[twofold.SessionID]*window
 	term     uint64
@@ -119,8 +120,7 @@ func (m *Machine) ApplyBatch(entries []Entry) ([]metadata.Result, error) {
 	for done := 0; done < len(entries); {
 		n, err := m.applySome(entries[done:], cmds[done:], results[done:])
 		if err != nil {
-			m.cache.clear()
-			clear(m.sessions)
+			m.forget()
 			return nil, err
 		}
 		done += n
@@ -130,7 +130,8 @@ func (m *Machine) ApplyBatch(entries []Entry) ([]metadata.Result, error) {
 
 // applySome applies entries until their changes fill one write, and writes them.
 func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results []metadata.Result) (n int, err error) {
-	last, term := m.Applied(), m.term
+	base := m.Position()
+	last, term := base.Index, base.Term
 	var t *txn
 	err = m.store.View(func(r kv.Reader) error {
 		t = &txn{base: r, cache: m.cache}
@@ -153,18 +154,38 @@ func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results [
 		t.set(keyApplied, be64(be64(make([]byte, 0, 16), last), term))
 		return nil
 	})
-	if err != nil || last == m.Applied() {
+	if err != nil || last == base.Index {
 		return n, err
 	}
-	ops := t.ops()
-	m.recent.change(ops, last)
-	if err := m.store.Write(ops); err != nil {
-		return 0, err
+	ops, end := t.ops(), Position{last, term}
+	if m.publish != nil {
+		m.publish(newChanges(base, end, unapplied(entries[:n], base.Index), ops))
 	}
+	return n, m.commit(ops, end, m.keep)
+}
+
+// commit writes what makes the state the one at a position. remember is called with
+// what was written before anybody can ask for the position.
+func (m *Machine) commit(ops []kv.Op, last Position, remember func([]kv.Op)) error {
+	m.recent.change(ops, last.Index)
+	if err := m.store.Write(ops); err != nil {
+		return err
+	}
+	remember(ops)
+	m.term = last.Term
+	m.applied.Store(last.Index)
+	return nil
+}
+
+// keep keeps what commands wrote: the next ones are likely to read it.
+func (m *Machine) keep(ops []kv.Op) {
 	for _, op := range ops {
 		m.cache.put(string(op.Key), op.Value)
 	}
-	m.term = term
-	m.applied.Store(last)
-	return n, nil
+}
+
+// forget drops what the machine remembers of its store, after an error.
+func (m *Machine) forget() {
+	m.cache.clear()
+	clear(m.sessions)
 }

@@ -50,8 +50,10 @@ func newRecent(bytes int) *recent {
 }
 
 // lasting tells whether a view's value is likely to be read again by another one.
-func lasting(key string) bool {
-	switch key[0] {
+func lasting(key string) bool { return lastingKind(key[0]) }
+
+func lastingKind(prefix byte) bool {
+	switch prefix {
 	case pInode, pEntry, pBucket, pBucketID:
 		return true
 	}
@@ -110,10 +112,10 @@ func (s *recentShard) put(key string, value []byte) {
 // called before any snapshot can see them.
 func (c *recent) change(ops []kv.Op, index uint64) {
 	for i := range ops {
-		key := string(ops[i].Key)
-		if !lasting(key) {
+		if !lastingKind(ops[i].Key[0]) {
 			continue
 		}
+		key := string(ops[i].Key)
 		s, slot := c.place(key)
 		s.mu.Lock()
 		s.changed[slot] = index

@@ -46,9 +46,10 @@ type Store interface {
 	// for concurrent use, also with Write.
 	View(fn func(Reader) error) error
 	// Write applies ops in order, all or nothing, visible to every View that
-	// starts afterwards. Keys are unique within ops. It owns the slices. It is
-	// atomic but not durable on its own: the raft log is, and Checkpoint makes it
-	// so. One writer at a time.
+	// starts afterwards. Keys are unique within ops. It may keep the slices and
+	// never changes them, nor may the caller: the same ops may be written to several
+	// stores. It is atomic but not durable on its own: the raft log is, and
+	// Checkpoint makes it so. One writer at a time.
 	Write(ops []Op) error
 	// Close makes everything durable and releases the files.
 	Close() error
