@@ -15,7 +15,6 @@ import (
 	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/vfs"
-	"twofold/metadata"
 	"twofold/metadata/fsm"
 	"twofold/metadata/kv"
 	"twofold/metadata/replica"
@@ -122,7 +121,7 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 			if err != nil {
 				return nil, err
 			}
-			return machine{m}, nil
+			return m, nil
 		},
 	})
 	n.group = g
@@ -149,26 +148,6 @@ func hasReplica(d *drive.Local) bool {
 	_, err := os.Stat(filepath.Join(d.Path(), drive.MetaDir, "g0"))
 	return err == nil
 }
-
-// machine is fsm.Machine as replicas want it.
-type machine struct{ m *fsm.Machine }
-
-var _ replica.StateMachine = machine{}
-
-// ApplyBatch implements replica.StateMachine.
-func (m machine) ApplyBatch(in []replica.Entry) ([]metadata.Result, error) {
-	out := make([]fsm.Entry, len(in))
-	for i, e := range in {
-		out[i] = fsm.Entry(e)
-	}
-	return m.m.ApplyBatch(out)
-}
-
-// View implements replica.StateMachine.
-func (m machine) View(fn func(metadata.View) error) error { return m.m.View(fn) }
-
-// Applied implements replica.StateMachine.
-func (m machine) Applied() uint64 { return m.m.Applied() }
 
 // Close stops everything, in the opposite order. Requests must have ended.
 func (n *Node) Close(ctx context.Context) error {

@@ -95,6 +95,8 @@ func resultError(cmd *metadata.Command, res *metadata.Result) error {
 
 // submit hands a command to this replica, as the leader, and waits for its result.
 func (n *node) submit(ctx context.Context, data []byte) (*metadata.Result, outcome, error) {
+	n.host.waiting.Add(1) // before the library has the command: see stateHost.apply
+	defer n.host.waiting.Add(-1)
 	f := n.raft.Apply(data, time.Second)
 	answer := make(chan error, 1)
 	go func() { answer <- f.Error() }()
@@ -104,7 +106,7 @@ func (n *node) submit(ctx context.Context, data []byte) (*metadata.Result, outco
 			return nil, classify(err), err
 		}
 		res, ok := f.Response().(*metadata.Result)
-		if !ok {
+		if !ok { // it can't be; if it were, the same command again would bring the result
 			return nil, unknown, errs.Newf("replica.Apply", errs.Other, "a response of type %T", f.Response())
 		}
 		return res, done, nil

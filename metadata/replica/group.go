@@ -38,6 +38,7 @@ type Options struct {
 	HeartbeatTimeout time.Duration
 
 	wrapDisk func(Dir, disk) disk // for tests: between a replica and its log
+	exchange *exchange            // of the group; set by Open
 }
 
 // Group is the replicated metadata. Safe for concurrent use.
@@ -85,6 +86,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	if o.NewMachine == nil || len(o.Dirs) == 0 {
 		return nil, errs.Newf(op, errs.Invalid, "drives and a state machine are needed")
 	}
+	o.exchange = newExchange()
 	g := &Group{
 		opts: o, log: o.Logger, net: newNetwork(),
 		nodes:  map[twofold.DriveID]*node{},

@@ -54,6 +54,10 @@ type stateHost struct {
 	// What was applied since the last snapshot, for the policy in snapshots.go.
 	sinceEntries, sinceBytes atomic.Int64
 
+	exchange        *exchange    // with the other replicas of the process; may be nil
+	waiting         atomic.Int64 // callers of submit, each of whom may need a result
+	taken, computed atomic.Int64 // entries, by how their changes came
+
 	busy busyClock // calls of the index in progress
 }
 
@@ -87,6 +91,7 @@ func (h *stateHost) open(fresh bool) error {
 		}
 		return err
 	}
+	h.share(m)
 	h.cur.Store(&index{store, m})
 	return nil
 }
@@ -100,7 +105,8 @@ func (h *stateHost) die(err error) {
 // Apply implements raft.FSM.
 func (h *stateHost) Apply(l *raft.Log) any { return h.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements raft.BatchingFSM. A command's response is a *metadata.Result.
+// ApplyBatch implements raft.BatchingFSM. A command's response is a *metadata.Result;
+// nil where its changes were taken, which means an unknown outcome to submit.
 func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 	h.entries = h.entries[:0]
 	bytes := 0
@@ -115,11 +121,8 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 		return out
 	}
 	done := h.busy.start()
-	results, err := h.cur.Load().machine.ApplyBatch(h.entries)
+	results, err := h.apply(h.cur.Load().machine, h.entries)
 	done()
-	if err == nil && len(results) != len(h.entries) {
-		err = errs.Newf("replica.apply", errs.Other, "%d results for %d entries", len(results), len(h.entries))
-	}
 	if err != nil {
 		h.die(err)
 	}
@@ -128,7 +131,9 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 	clear(h.entries) // keep no command alive
 	for i, n := 0, 0; i < len(logs); i++ {
 		if logs[i].Type == raft.LogCommand {
-			out[i] = &results[n]
+			if results[n] != nil {
+				out[i] = results[n]
+			}
 			n++
 		}
 	}

@@ -69,6 +69,9 @@ func TestMeasure(t *testing.T) {
 	t.Logf("%d objects, %d bytes inline, %d replicas: %.0f/s, slowest %s", count, inline, replicas,
 		float64(count)/took.Seconds(), time.Duration(slowest.Load()).Round(time.Millisecond))
 	pprof.StopCPUProfile()
+	for _, n := range g.running() {
+		t.Logf("%s: %d commands computed, the changes of %d taken", n.dir.Path, n.host.computed.Load(), n.host.taken.Load())
+	}
 	memory(t, "after the load")
 	time.Sleep(3 * time.Second)
 	runtime.GC()

@@ -128,7 +128,7 @@ func (n *node) claimLog(ident identity) (identity, error) {
 // wire makes what stands between the files and the raft instance.
 func (n *node) wire() {
 	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
-	n.host = &stateHost{base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log}
+	n.host = &stateHost{base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log, exchange: n.opts.exchange}
 }
 
 // reborn is the same replica, stopped before, ready to be started again.
@@ -137,6 +137,7 @@ func (n *node) reborn() *node {
 	m.files = n.files
 	m.wire()
 	m.host.cur.Store(n.host.cur.Load())
+	m.host.share(m.host.cur.Load().machine)
 	m.host.sinceEntries.Store(n.host.sinceEntries.Load())
 	m.host.sinceBytes.Store(n.host.sinceBytes.Load())
 	return m
@@ -198,12 +199,14 @@ const startLimit = 30 * time.Second
 func (n *node) start(net *network) error {
 	n.port = net.attach(n.sid)
 	n.port.voteless.Store(n.identity().Standing != member)
+	n.host.exchange.join(n.host)
 	err := guard(startLimit, func() error {
 		r, err := raft.NewRaft(n.config(), n.host, n.store, n.store, n.snaps, n.port)
 		n.raft = r
 		return err
 	})
 	if err != nil {
+		n.host.exchange.leave(n.host)
 		n.port.close()
 		return errs.E("replica.start", errs.KindOf(err), err)
 	}
@@ -217,6 +220,9 @@ func (n *node) out(reason error) (first bool) {
 		n.reason = reason
 		if n.port != nil {
 			n.port.cut()
+		}
+		if n.host != nil {
+			n.host.exchange.leave(n.host)
 		}
 		close(n.gone)
 	})

@@ -68,6 +68,7 @@ func (g *Group) force(nodes []*node, histories []history) error {
 		return q.unavailable(g.opts.Dirs)
 	}
 	g.net.grants.Add(1) // ends every lease
+	g.opts.exchange.reset()
 	var term uint64
 	for _, h := range histories {
 		term = max(term, h.term)
