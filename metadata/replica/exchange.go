@@ -61,18 +61,21 @@ func (x *exchange) reset() {
 }
 
 // put offers changes that h computed. Those that nobody else needs are not kept, nor
-// those that came from another before.
+// those that came from another before, nor those of one that is out.
 func (x *exchange) put(h *stateHost, c *fsm.Changes) {
 	if x == nil || c.Size() > exchangeBytes {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if _, member := x.applied[h]; !member || x.runs[c.Base()] != nil {
+		return
+	}
 	needed := false
 	for m, applied := range x.applied {
 		needed = needed || m != h && applied < c.Last().Index
 	}
-	if !needed || x.runs[c.Base()] != nil {
+	if !needed {
 		return
 	}
 	x.runs[c.Base()] = c

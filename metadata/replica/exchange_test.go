@@ -185,8 +185,9 @@ func TestExchangeBounds(t *testing.T) {
 	if len(x.runs) != 0 || x.bytes != 0 {
 		t.Errorf("%d runs, %d bytes are kept for nobody", len(x.runs), x.bytes)
 	}
-	b.feed(t, log...) // it is out; what it does is of no interest
-	if len(x.runs) != 0 || len(x.applied) != 1 {
+	newSolo(t, x, kv.NewMemory())
+	b.feed(t, log...) // it is out: what it does is of no interest
+	if len(x.runs) != 0 || len(x.applied) != 2 {
 		t.Error("one that left is a member")
 	}
 }
