@@ -35,6 +35,9 @@ type Badger struct {
 	gone  atomic.Bool
 	reads tracker
 
+	values  *values
+	cleaner *cleaner // nil before Open has started it
+
 	durable durableSet
 	pinned  pins      // guarded by mu: the tables that the latest checkpoint may share
 	logs    *logFiles // guarded by mu; nil where Badger's logs are files of the drive
@@ -49,7 +52,7 @@ var ErrClosed = errors.New("the store is closed")
 const (
 	memTableSize   = 8 << 20
 	blockCacheSize = 8 << 20
-	valueThreshold = 1 << 20
+	valueThreshold = 1 << 20 // of Badger's own value log, not of our value files
 )
 
 // badgerOptions are Badger's, for a live directory.
@@ -81,7 +84,7 @@ func openBadger(base, dir string, log *slog.Logger) (*Badger, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Corrupt, err)
 	}
-	b := &Badger{base: base, dir: dir, log: log}
+	b := &Badger{base: base, dir: dir, log: log, values: newValues(dir, log)}
 	g := gate{badgerLog{log, &b.muted}, make(chan struct{})}
 	defer close(g.open)
 	if b.logs, err = prepareLogs(dir); err != nil {
@@ -124,11 +127,12 @@ func (b *Badger) View(fn func(Reader) error) error {
 	defer b.reads.release(v)
 	txn := b.db.NewTransactionAt(v, false)
 	defer txn.Discard()
-	return catchFaults(func() error { return fn(&badgerSnap{txn: txn}) })
+	return catchFaults(func() error { return fn(&badgerSnap{txn, b.values}) })
 }
 
 // Write implements Store. After an error the store takes no more writes: part of
-// the batch may be in, under a version that is never published.
+// the batch may be in, under a version that is never published. Bulky values reach
+// their file before anything that points to them reaches the tree.
 func (b *Badger) Write(ops []Op) error {
 	if err := checkBatch(ops); err != nil {
 		return err
@@ -143,26 +147,55 @@ func (b *Badger) Write(ops []Op) error {
 	case len(ops) == 0:
 		return nil
 	}
-	version := b.reads.current + 1 // only Write changes it
-	if err := b.write(version, ops); err != nil {
+	v, err := b.place(ops)
+	if err != nil {
 		b.failed = errs.E("kv.Write", errs.Other, err)
 		return b.failed
 	}
+	return b.commit(ops, v)
+}
+
+// place finds the bulky values that ops replace, and writes those that ops bring.
+func (b *Badger) place(ops []Op) (v valueBatch, err error) {
+	err = catchFaults(func() (err error) {
+		txn := b.db.NewTransactionAt(b.reads.version(), false)
+		defer txn.Discard()
+		v.gone, err = b.values.replaced(txn, ops)
+		return err
+	})
+	if err == nil {
+		v.ptrs, err = b.values.append(ops)
+	}
+	return v, err
+}
+
+// commit makes ops the next version. b.mu is held.
+func (b *Badger) commit(ops []Op, v valueBatch) error {
+	version := b.reads.version() + 1 // it changes here alone
+	if err := b.write(version, ops, v.ptrs); err != nil {
+		b.failed = errs.E("kv.Write", errs.Other, err)
+		return b.failed
+	}
+	b.values.commit(ops, v, version)
 	b.db.SetDiscardTs(b.reads.publish(version))
 	return nil
 }
 
-func (b *Badger) write(version uint64, ops []Op) error {
-	if err := b.logs.reserve(ops); err != nil {
+// write brings ops into the tree, with ptrs in the place of values that have one.
+func (b *Badger) write(version uint64, ops []Op, ptrs []*pointer) error {
+	if err := b.logs.reserve(ops, ptrs); err != nil {
 		return fmt.Errorf("making room for the log of a batch: %w", err)
 	}
 	wb := b.db.NewWriteBatchAt(version)
 	defer wb.Cancel()
-	for _, op := range ops {
+	for i, op := range ops {
 		var err error
-		if op.Value == nil {
+		switch {
+		case op.Value == nil:
 			err = wb.Delete(op.Key)
-		} else {
+		case ptrs != nil && ptrs[i] != nil:
+			err = wb.SetEntry(badger.NewEntry(op.Key, ptrs[i].encode()).WithMeta(metaPointer))
+		default:
 			err = wb.Set(op.Key, op.Value)
 		}
 		if err != nil {
@@ -173,7 +206,10 @@ func (b *Badger) write(version uint64, ops []Op) error {
 }
 
 // badgerSnap is a snapshot.
-type badgerSnap struct{ txn *badger.Txn }
+type badgerSnap struct {
+	txn    *badger.Txn
+	values *values
+}
 
 var _ Reader = (*badgerSnap)(nil)
 
@@ -185,7 +221,7 @@ func (s *badgerSnap) Get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errs.E("kv.Get", errs.Other, err)
 	}
-	return itemValue(item)
+	return itemValue(item, s.values)
 }
 
 func (s *badgerSnap) Scan(start, end []byte, fn func(key, value []byte) (bool, error)) error {
@@ -194,11 +230,18 @@ func (s *badgerSnap) Scan(start, end []byte, fn func(key, value []byte) (bool, e
 
 // itemValue returns an item's value, never nil. It lies in the LSM tree (a memtable
 // or a block), so that it stays valid as long as the snapshot, for a Get, or until
-// the next move, for an iterator.
-func itemValue(item *badger.Item) (v []byte, err error) {
+// the next move, for an iterator. A bulky one is read from its file now.
+func itemValue(item *badger.Item, files *values) (v []byte, err error) {
 	err = item.Value(func(p []byte) error { v = p; return nil })
 	if err != nil {
 		return nil, errs.E("kv.Value", errs.Other, fmt.Errorf("key %x: %w", item.Key(), err))
+	}
+	if item.UserMeta()&metaPointer != 0 {
+		p, err := decodePointer(v)
+		if err != nil {
+			return nil, err
+		}
+		return files.read(p, item.Key())
 	}
 	if v == nil {
 		v = []byte{}

@@ -10,6 +10,7 @@ import (
 type badgerIter struct {
 	it         *badger.Iterator
 	start, end []byte
+	values     *values
 }
 
 var _ Iterator = (*badgerIter)(nil)
@@ -19,7 +20,7 @@ func (s *badgerSnap) Iter(start, end []byte) Iterator {
 	return &badgerIter{
 		// What the bounds have in common lets Badger leave out tables.
 		it:    s.txn.NewIterator(badger.IteratorOptions{Prefix: commonPrefix(start, end)}),
-		start: start, end: end,
+		start: start, end: end, values: s.values,
 	}
 }
 
@@ -53,7 +54,7 @@ func (i *badgerIter) inside() bool {
 }
 
 func (i *badgerIter) Key() []byte            { return i.it.Item().Key() }
-func (i *badgerIter) Value() ([]byte, error) { return itemValue(i.it.Item()) }
+func (i *badgerIter) Value() ([]byte, error) { return itemValue(i.it.Item(), i.values) }
 
 // Close implements Iterator. Badger's iterators meet errors in Value alone: a block
 // that can't be read panics (see DESIGN.md).

@@ -25,9 +25,9 @@ type Cut struct {
 
 // Checkpoint makes a durable copy of everything written before the call in dir,
 // which must not exist yet: it appears there whole or not at all, by a rename. The
-// tables are hard links to the live ones, so its cost is that of the number of files
-// and of one copied memtable. The space it holds is that of tables that compactions
-// have replaced since, until it is removed. The checkpoint made before it becomes
+// tables and value files are hard links to the live ones, so its cost is that of the
+// number of files and of one copied memtable. The space it holds is that of files that
+// were replaced since, until it is removed. The checkpoint made before it becomes
 // worthless: its tables may be emptied from now on.
 func (b *Badger) Checkpoint(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
@@ -76,7 +76,9 @@ func (b *Badger) Cut(dir string) (*Cut, error) {
 		if err != nil {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
-		err = b.cut(dir, p)
+		if err = b.cut(dir, p); err == nil {
+			err = b.values.cut(dir)
+		}
 		if err == nil {
 			return &Cut{b: b, dir: dir, pins: p}, nil
 		}
@@ -251,7 +253,8 @@ func VerifyCheckpoint(dir string) error {
 }
 
 // RestoreFrom makes live, which must not exist, a copy of the checkpoint that
-// Badger may open and change: links to its tables, copies of the rest.
+// Badger may open and change: links to its tables and value files, which are never
+// written to, copies of the rest.
 func RestoreFrom(checkpoint, live string) error {
 	const op = "kv.RestoreFrom"
 	l, err := readFileList(checkpoint, checkpointList)
@@ -263,7 +266,7 @@ func RestoreFrom(checkpoint, live string) error {
 	}
 	for _, name := range l.sorted() {
 		put := copyFile
-		if isTable(name) {
+		if immutable(name) {
 			put = linkOrCopy
 		}
 		if err := put(filepath.Join(checkpoint, name), filepath.Join(live, name)); err != nil {

@@ -71,8 +71,15 @@ func TestDamagedClean(t *testing.T) {
 // and opens each: it must hold exactly the writes that had returned, and compactions
 // of the live store must not take its files away.
 func TestCheckpointUnderLoad(t *testing.T) {
+	t.Run("tree", func(t *testing.T) { testCheckpointUnderLoad(t, Options{}, 6) })
+	t.Run("values", func(t *testing.T) {
+		testCheckpointUnderLoad(t, Options{Bulky: bulkyFrom(100), valueFileSize: 256 << 10}, 3)
+	})
+}
+
+func testCheckpointUnderLoad(t *testing.T, o Options, checkpoints int) {
 	base := t.TempDir()
-	b := openTest(t, filepath.Join(base, "kv"), Options{})
+	b := openTest(t, filepath.Join(base, "kv"), o)
 	const keys = 4000
 	var mu sync.Mutex // so that the test knows where the cut is
 	stop := make(chan struct{})
@@ -105,7 +112,7 @@ func TestCheckpointUnderLoad(t *testing.T) {
 			mu.Unlock()
 		}
 	}()
-	for n := range 6 {
+	for n := range checkpoints {
 		var want string
 		cp := filepath.Join(base, fmt.Sprint("cp", n))
 		mu.Lock()
@@ -130,10 +137,13 @@ func TestCheckpointUnderLoad(t *testing.T) {
 		if err := os.CopyFS(cp+"-copy", os.DirFS(cp)); err != nil {
 			t.Fatal(err)
 		}
-		c := openTest(t, filepath.Join(base, fmt.Sprint("copy", n)), Options{Checkpoint: cp + "-copy"})
+		o := o
+		o.Checkpoint = cp + "-copy"
+		c := openTest(t, filepath.Join(base, fmt.Sprint("copy", n)), o)
 		if got := dumpAll(t, c); got != want {
 			t.Errorf("checkpoint %d has %d bytes of content, not %d", n, len(got), len(want))
 		}
+		checkLive(t, c)
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}

@@ -2,8 +2,9 @@ package kv
 
 import "sync"
 
-// durableSet names the tables that were fsynced once. Tables never change and their
-// names are never used again, so that a later checkpoint need not fsync them again.
+// durableSet names the tables and sealed value files that were fsynced once. They
+// never change and their names are never used again, so that a later checkpoint need
+// not fsync them again.
 type durableSet struct {
 	mu    sync.Mutex
 	names map[string]bool // guarded by mu
@@ -15,11 +16,11 @@ func (d *durableSet) has(name string) bool {
 	return d.names[name]
 }
 
-// set replaces the set by the tables in l.
+// set replaces the set by those in l, the list of a checkpoint.
 func (d *durableSet) set(l fileList) {
 	names := make(map[string]bool, len(l.Files))
 	for f := range l.Files {
-		if isTable(f) {
+		if immutable(f) {
 			names[f] = true
 		}
 	}

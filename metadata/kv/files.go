@@ -21,7 +21,12 @@ type fileList struct {
 	Files   map[string]int64 `json:"files"`
 }
 
-const fileListVersion = 1
+// Versions of a fileList. With value files it is the second, which programs that do
+// not know of them refuse.
+const (
+	fileListVersion   = 1
+	valuesListVersion = 2
+)
 
 // listFiles lists a directory's regular files, but for the one named except.
 func listFiles(dir, except string) (fileList, error) {
@@ -40,6 +45,9 @@ func listFiles(dir, except string) (fileList, error) {
 		}
 		l.Files[e.Name()] = info.Size()
 	}
+	if _, ok := l.Files[valueListName]; ok {
+		l.Version = valuesListVersion
+	}
 	return l, nil
 }
 
@@ -54,8 +62,8 @@ func readFileList(dir, name string) (fileList, error) {
 	} else if err != nil {
 		return l, errs.E(op, errs.Other, err)
 	}
-	if err := json.Unmarshal(raw, &l); err != nil || l.Version != fileListVersion {
-		return l, errs.Newf(op, errs.Corrupt, "%s in %s is not a list of files of version %d", name, dir, fileListVersion)
+	if err := json.Unmarshal(raw, &l); err != nil || l.Version < fileListVersion || l.Version > valuesListVersion {
+		return l, errs.Newf(op, errs.Corrupt, "%s in %s is not a list of files of version %d or %d", name, dir, fileListVersion, valuesListVersion)
 	}
 	for f, size := range l.Files {
 		if filepath.Base(f) != f {
@@ -214,3 +222,6 @@ const (
 
 func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
 func isLog(name string) bool   { return strings.HasSuffix(name, logSuffix) }
+
+// immutable tells whether a file of a checkpoint never changes.
+func immutable(name string) bool { return isTable(name) || isValues(name) }

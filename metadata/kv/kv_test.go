@@ -18,6 +18,9 @@ import (
 var stores = map[string]func(t testing.TB) Store{
 	"memory": func(testing.TB) Store { return NewMemory() },
 	"badger": func(t testing.TB) Store { return openTest(t, t.TempDir(), Options{}) },
+	"values": func(t testing.TB) Store {
+		return openTest(t, t.TempDir(), Options{Bulky: bulkyFrom(2), valueFileSize: 64 << 10})
+	},
 }
 
 func openTest(t testing.TB, base string, o Options) *Badger {
@@ -231,7 +234,15 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		base := filepath.Join(t.TempDir(), "kv")
 		mem := NewMemory()
-		b, err := Open(base, Options{})
+		// Value files, and their cleaning, come and go with an Open.
+		options := func(checkpoint string, fresh bool) Options {
+			o := Options{Checkpoint: checkpoint, Fresh: fresh, valueFileSize: 256}
+			if least := rapid.IntRange(0, 3).Draw(rt, "bulky from"); least > 0 {
+				o.Bulky = bulkyFrom(least)
+			}
+			return o
+		}
+		b, err := Open(base, options("", false))
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -241,6 +252,7 @@ func TestModel(t *testing.T) {
 		var saved map[string]string
 		n := 0
 		check := func() {
+			checkLive(rt, b)
 			want := render(model)
 			for name, s := range map[string]Store{"memory": mem, "badger": b} {
 				if got := dumpAll(t, s); got != want {
@@ -270,7 +282,7 @@ func TestModel(t *testing.T) {
 				if err := b.Close(); err != nil {
 					rt.Fatal(err)
 				}
-				if b, err = Open(base, Options{Checkpoint: "/nonexistent"}); err != nil {
+				if b, err = Open(base, options("/nonexistent", false)); err != nil {
 					rt.Fatal(err)
 				}
 			},
@@ -289,7 +301,7 @@ func TestModel(t *testing.T) {
 					rt.Skip("no checkpoint")
 				}
 				b.Close()
-				if b, err = Open(base, Options{Checkpoint: checkpoint, Fresh: true}); err != nil {
+				if b, err = Open(base, options(checkpoint, true)); err != nil {
 					rt.Fatal(err)
 				}
 				model = map[string]string{}

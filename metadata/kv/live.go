@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"twofold/internal/errs"
+	"twofold/internal/vfs"
 )
 
 const (
@@ -25,8 +26,15 @@ type Options struct {
 	// not a clean one. Empty: from nothing.
 	Checkpoint string
 	// Fresh discards the live directory even after a clean stop.
-	Fresh  bool
+	Fresh bool
+	// Bulky says from how many bytes on a value of key lies in a value file; 0: never.
+	// Such a value costs one more read than others. Nil: no value does. It may change
+	// from one Open to the next.
+	Bulky  func(key []byte) int
 	Logger *slog.Logger
+
+	valueFileSize int64  // 0: valueFileSize
+	fs            vfs.FS // of value files; nil: the operating system's
 }
 
 // Open opens the store in base. A live directory that was closed cleanly is used as
@@ -53,7 +61,7 @@ func Open(base string, o Options) (*Badger, error) {
 		}
 	}
 	if keep != "" {
-		if b, err := openBadger(base, keep, o.Logger); err == nil {
+		if b, err := openIndex(base, keep, o); err == nil {
 			return b, nil
 		} else {
 			o.Logger.Error("a cleanly closed index does not open; it is rebuilt", "dir", keep, "err", err)
@@ -71,7 +79,28 @@ func Open(base string, o Options) (*Badger, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Other, err)
 	}
-	return openBadger(base, dir, o.Logger)
+	return openIndex(base, dir, o)
+}
+
+// openIndex opens a live directory that may be trusted: its tree and its values.
+func openIndex(base, dir string, o Options) (*Badger, error) {
+	b, err := openBadger(base, dir, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	v := b.values
+	v.bulky = o.Bulky
+	if o.valueFileSize != 0 {
+		v.limit = o.valueFileSize
+	}
+	if o.fs != nil {
+		v.fs = o.fs
+	}
+	if err := v.load(); err != nil {
+		return nil, errors.Join(err, v.close(), b.db.Close(), b.logs.close())
+	}
+	b.startCleaner()
+	return b, nil
 }
 
 // dirty removes the mark of a clean stop, durably, before anything is written; an
@@ -109,6 +138,8 @@ func liveDirs(base string) (dirs []string, next int, err error) {
 // when it returns nil.
 func (b *Badger) Close() error {
 	const op = "kv.Close"
+	b.cleaner.end()
+	b.cleaner.wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -118,7 +149,8 @@ func (b *Badger) Close() error {
 	b.gone.Store(true)
 	b.life.Lock() // waits for Views
 	defer b.life.Unlock()
-	if err := errors.Join(b.db.Close(), b.logs.close()); err != nil {
+	list := b.values.save(b.dir)
+	if err := errors.Join(list, b.db.Close(), b.logs.close(), b.values.close()); err != nil {
 		return errs.E(op, errs.Other, err)
 	}
 	if b.failed != nil {
@@ -144,4 +176,5 @@ func removeIfThere(path string) error {
 func (b *Badger) Abandon() {
 	b.gone.Store(true)
 	b.muted.Store(true)
+	b.cleaner.end()
 }

@@ -101,7 +101,7 @@ func (l *logFiles) adopt(db *badger.DB) (err error) {
 	if err != nil {
 		return errs.E(op, errs.Other, os.NewSyscallError("mmap", err))
 	}
-	return l.reserve(nil)
+	return l.reserve(nil, nil)
 }
 
 // currentLog finds the map of the log that Badger writes to. It panics where it is
@@ -112,16 +112,19 @@ func currentLog(db *badger.DB) *z.MmapFile {
 }
 
 // reserve has links wait for all logs that Badger makes while it takes a batch, and
-// gives the memory back that it no longer uses.
-func (l *logFiles) reserve(ops []Op) error {
+// gives the memory back that it no longer uses. ptrs are as in Badger.write.
+func (l *logFiles) reserve(ops []Op, ptrs []*pointer) error {
 	if l == nil {
 		return nil
 	}
 	// A memtable is full when its log is, or its skip list, which has about a hundred
 	// bytes for each entry.
 	size := 0
-	for _, op := range ops {
-		size += len(op.Key) + len(op.Value) + 128
+	for i, op := range ops {
+		size += len(op.Key) + 128
+		if ptrs == nil || ptrs[i] == nil {
+			size += len(op.Value)
+		}
 	}
 	want := spareLogs + size/(memTableSize/2)
 	moved := false

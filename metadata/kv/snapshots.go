@@ -28,6 +28,23 @@ func (t *tracker) acquire() uint64 {
 	return t.current
 }
 
+// version is the one that new snapshots read.
+func (t *tracker) version() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.current
+}
+
+// oldest is a version that no snapshot, of now or later, reads before.
+func (t *tracker) oldest() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.open) > 0 {
+		return t.open[0].version
+	}
+	return t.current
+}
+
 // release ends a snapshot of version v.
 func (t *tracker) release(v uint64) {
 	t.mu.Lock()
