@@ -158,8 +158,13 @@ func (n *Node) addReplica(ctx context.Context) {
 // half a second later: a replica that is made before would be made in a directory
 // that is not the drive, or not there.
 func (n *Node) present(d *drive.Local) bool {
-	f, err := drive.ReadFormat(n.fs, d.Path())
-	return err == nil && f.Drive == d.ID()
+	return within(crashTimeout, func() error {
+		f, err := drive.ReadFormat(n.fs, d.Path())
+		if err == nil && f.Drive != d.ID() {
+			err = errs.Newf("node", errs.Unavailable, "drive %s is there", f.Drive)
+		}
+		return err
+	}) == nil
 }
 
 // orphanEvery is how often all drives are walked for garbage.

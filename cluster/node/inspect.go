@@ -37,17 +37,17 @@ type inventory struct {
 
 // inspect reads the identity of every directory and refuses what does not belong
 // together. It changes nothing.
-func inspect(layout placement.Layout, fsys vfs.FS) (*inventory, error) {
+func inspect(layout placement.Layout, fsys vfs.FS, limit time.Duration) (*inventory, error) {
 	inv := &inventory{}
 	var looks []<-chan look
 	for _, d := range layout.Drives() {
 		inv.places = append(inv.places, &place{path: d.Path, planned: d})
 		looks = append(looks, lookAt(fsys, d.Path))
 	}
-	late, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	late, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for i, p := range inv.places {
-		l := look{absent: errs.Newf("node.inspect", errs.Unavailable, "it does not answer")}
+		l := look{absent: errs.Newf("node.inspect", errs.Unavailable, "it has not answered for %v", limit)}
 		select {
 		case l = <-looks[i]:
 		case <-late.Done():
@@ -64,9 +64,36 @@ func inspect(layout placement.Layout, fsys vfs.FS) (*inventory, error) {
 	return inv, inv.check(layout)
 }
 
-// lookTimeout is how long a drive may take to say who it is. One that hangs is a
-// missing one: the start must not hang with it.
-const lookTimeout = 10 * time.Second
+// How long a drive may take to say who it is. One that hangs is a missing one: the
+// start must not hang with it. A disk that sleeps takes seconds to spin up; those of
+// a server that crashed a moment ago do not sleep.
+const (
+	lookTimeout  = 10 * time.Second
+	crashTimeout = 5 * time.Second
+)
+
+// lookLimit is which of the two it is.
+func (o *Options) lookLimit() time.Duration {
+	if o.AfterCrash {
+		return crashTimeout
+	}
+	return lookTimeout
+}
+
+// within runs f on a goroutine of its own, which a disk that hangs keeps, and fails
+// when it takes longer than limit.
+func within(limit time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return errs.Newf("node", errs.Unavailable, "it has not answered for %v", limit)
+	}
+}
 
 // look is what is found at a path: an identity, nothing (all zero), or why nothing
 // can be read; err is why it must not be used.

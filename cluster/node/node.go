@@ -19,6 +19,7 @@ import (
 	"twofold/engine/placement"
 	"twofold/engine/repair"
 	"twofold/internal/errs"
+	"twofold/internal/flock"
 	"twofold/internal/procid"
 	"twofold/internal/vfs"
 	"twofold/metadata/replica"
@@ -35,6 +36,13 @@ type Options struct {
 	LeaseTerm, SessionTTL time.Duration
 	// ScrubCycle is how long a scrub of everything takes. Zero: 30 days.
 	ScrubCycle time.Duration
+	// Locks takes the locks of the drives and replicas, and has those of the process
+	// before; Open settles it. Nil: locks end with the process.
+	Locks *flock.Keeper
+	// AfterCrash: the process that served before did not end in order. A drive that
+	// does not answer may be why: less time is given to those, and what is mapped of
+	// the others is read before (replica.Options.Verify).
+	AfterCrash bool
 }
 
 // Node is an open store.
@@ -63,7 +71,7 @@ func (n *Node) Volume() *volume.Volume { return n.volume }
 // begin looks at the drives, says what will be, formats what is new, and opens them.
 // fresh tells that the store is new.
 func (n *Node) begin(ctx context.Context) (fresh bool, err error) {
-	inv, err := inspect(n.opts.Layout, n.fs)
+	inv, err := inspect(n.opts.Layout, n.fs, n.opts.lookLimit())
 	if err != nil {
 		return false, err
 	}
@@ -225,7 +233,8 @@ func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replac
 	}
 	if p.fresh() {
 		f := n.format(set, index)
-		if err := drive.WriteFormat(n.fs, abs, f); err != nil {
+		err := within(lookTimeout, func() error { return drive.WriteFormat(n.fs, abs, f) })
+		if err != nil {
 			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.path, err)
 		}
 		p.format = &f

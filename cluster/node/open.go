@@ -25,7 +25,7 @@ import (
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.OS(), orphans: make(chan struct{}, 1)}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), orphans: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -64,6 +64,9 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.wg.Go(func() { n.healer.Run(n.ctx) })
 	n.wg.Go(n.collectOrphans)
+	if err := n.opts.Locks.Settle(); err != nil {
+		n.log.Warn("the locks of the drives will not outlive this process", "err", err)
+	}
 	n.watchDrives()
 	return nil
 }
@@ -115,7 +118,7 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 		return errs.Newf("node.openMetadata", errs.Unavailable, "none of the drives can be used")
 	}
 	g, err := replica.Open(ctx, replica.Options{
-		Dirs: dirs, Bootstrap: fresh, Logger: n.log,
+		Dirs: dirs, Bootstrap: fresh, Logger: n.log, Locks: n.opts.Locks,
 		NewMachine: func(s kv.Store) (replica.StateMachine, error) {
 			m, err := fsm.New(s, fsm.Options{})
 			if err != nil {
@@ -143,10 +146,13 @@ func (n *Node) replicaDrives() []int {
 	return placement.Replicas(open, keep, want, nil)
 }
 
-// hasReplica reports whether a drive has had a metadata replica.
+// hasReplica reports whether a drive has had a metadata replica. One that hangs has
+// none.
 func hasReplica(d *drive.Local) bool {
-	_, err := os.Stat(filepath.Join(d.Path(), drive.MetaDir, "g0"))
-	return err == nil
+	return within(crashTimeout, func() error {
+		_, err := os.Stat(filepath.Join(d.Path(), drive.MetaDir, "g0"))
+		return err
+	}) == nil
 }
 
 // Close stops everything, in the opposite order. Requests must have ended.

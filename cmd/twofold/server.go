@@ -115,18 +115,36 @@ func within(p, dir string) bool {
 
 // supervise runs the worker, and the mount process if one is asked for.
 func supervise(f *serverFlags, args []string) error {
-	if _, _, err := f.check(args); err != nil {
+	cfg, _, err := f.check(args)
+	if err != nil {
 		return err
 	}
 	log, err := f.logger(os.Stderr)
 	if err != nil {
 		return err
 	}
-	s := &supervisor{args: os.Args[1:], log: log}
+	l, err := newLegacy(f.listenAddress(cfg))
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	s := &supervisor{args: os.Args[1:], log: log, legacy: l, limits: defaultLimits()}
 	if f.mount != "" {
 		s.mount = newMountKeeper(f.mount, append(f.mountFlags.args(), f.logFlags.args()...), log)
 	}
 	return s.run()
+}
+
+// listenAddress is where to listen. The default credentials are for a trial on one
+// machine: nobody else gets in.
+func (f *serverFlags) listenAddress(cfg config.Config) string {
+	switch {
+	case f.address != "":
+		return f.address
+	case cfg.Root.Default:
+		return "127.0.0.1:9000"
+	}
+	return ":9000"
 }
 
 // hintText is what `make run` prints when everything is up.

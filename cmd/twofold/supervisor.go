@@ -3,34 +3,34 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // A server is a small supervisor and one worker, which does everything. The worker's
-// metadata index is mapped into its memory, and a drive that dies under a mapping
-// kills the process (SIGBUS): the supervisor starts it again, and it comes back
-// without the drive, within a second or two. Whoever kills the supervisor kills the
-// worker with it (PR_SET_PDEATHSIG); the mount is a process that outlives both.
-
-// workerEnv marks the worker's environment.
-const workerEnv = "TWOFOLD_WORKER"
+// metadata index is mapped into its memory. A drive that dies under a mapping kills
+// the process (SIGBUS); one that hangs under it brings the process to a stop (beat).
+// The supervisor kills a worker that gives no sign of life, and starts it again, and
+// it comes back without the drive. Whoever kills the supervisor kills the worker with
+// it (PR_SET_PDEATHSIG); the mount is a process that outlives both.
+//
+// The supervisor itself never touches a drive.
 
 // crashesInARow is after how many crashes without a quiet minute between them the
-// supervisor gives up: then the fault is not one that a restart heals.
+// supervisor gives up on a server that never served: then the fault is not one that a
+// restart heals.
 const crashesInARow = 10
 
 type supervisor struct {
-	args  []string // the worker's command line
-	log   *slog.Logger
-	mount *mountKeeper // nil without --mount
+	args   []string // the worker's command line
+	log    *slog.Logger
+	mount  *mountKeeper // nil without --mount
+	legacy *legacy
+	limits limits
 }
 
 // run starts the worker and keeps it running until it ends by itself, or a signal
@@ -39,9 +39,9 @@ func (s *supervisor) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	crashes, last := 0, time.Time{}
+	served, crashes, last := false, 0, time.Time{}
 	for {
-		w, err := startWorker(s.args)
+		w, err := startWorker(s.args, s.legacy, crashes > 0)
 		if err != nil {
 			return err
 		}
@@ -49,9 +49,10 @@ func (s *supervisor) run() error {
 			s.mount.start(w.ready)
 		}
 		asked, err := s.watch(w, signals)
-		// One that served and then gave up is started again too: the metadata index
-		// ends its process with status 1 when a drive's directories vanish under it.
-		again := crashed(err) || err != nil && w.served.Load()
+		served = served || w.served.Load()
+		// Once it has served, it is to serve again, whatever the worker says now: the
+		// drives that are too few may be enough later. One that never did is told why.
+		again := died(err) || err != nil && served
 		if asked || !again {
 			if s.mount != nil {
 				s.mount.stop()
@@ -62,12 +63,12 @@ func (s *supervisor) run() error {
 			crashes = 0
 		}
 		crashes, last = crashes+1, time.Now()
-		if crashes >= crashesInARow {
+		if crashes >= crashesInARow && !served {
 			return fmt.Errorf("the server crashed %d times in a row: %w", crashes, err)
 		}
 		s.log.Error("the server process crashed and is started again", "err", err, "crashes", crashes)
 		select {
-		case <-time.After(time.Duration(crashes) * 200 * time.Millisecond):
+		case <-time.After(min(time.Duration(crashes)*200*time.Millisecond, s.limits.pause)):
 		case <-signals:
 			if s.mount != nil {
 				s.mount.stop()
@@ -81,21 +82,36 @@ func (s *supervisor) run() error {
 // and some supervisors signal the process and its group.
 const sameSignal = 500 * time.Millisecond
 
-// watch waits for the worker's end. A signal first unmounts (the mount flushes into
-// the worker), and is then passed on; a later second one kills.
+// watch waits for the worker's end, and brings it about when it gives no sign of life.
+// A signal first unmounts (the mount flushes into the worker), and is then passed on; a
+// later second one kills.
 func (s *supervisor) watch(w *worker, signals <-chan os.Signal) (asked bool, err error) {
 	var first time.Time
+	passed := make(chan struct{})
+	var late <-chan time.Time
+	p := pulse{w: w, limits: &s.limits}
+	tick := time.NewTicker(s.limits.look)
+	defer tick.Stop()
 	for {
 		select {
 		case err := <-w.done:
 			return asked, err
+		case <-tick.C:
+			if why := p.look(); why != nil {
+				s.log.Error("the server process is killed", "err", why)
+				return asked, w.end(s.limits.reap)
+			}
+		case <-late:
+			s.log.Error("the server process does not stop and is killed", "after", s.limits.stop)
+			return asked, w.end(s.limits.reap)
+		case <-passed:
+			passed, late = nil, time.After(s.limits.stop)
 		case <-signals:
 			if asked && time.Since(first) < sameSignal {
 				continue
 			}
 			if asked {
-				w.cmd.Process.Kill()
-				continue
+				return asked, w.end(s.limits.reap)
 			}
 			asked, first = true, time.Now()
 			s.log.Info("stopping: unmounting and draining requests; once more to stop at once")
@@ -104,79 +120,18 @@ func (s *supervisor) watch(w *worker, signals <-chan os.Signal) (asked bool, err
 					s.mount.stop()
 				}
 				w.cmd.Process.Signal(syscall.SIGTERM)
+				close(passed)
 			}()
 		}
 	}
 }
 
-type worker struct {
-	cmd    *exec.Cmd
-	ready  chan string // gets the address when the worker serves; closed when it ends
-	served atomic.Bool // it came so far
-	done   chan error
-}
-
-// startWorker runs this program again as the worker. The pipe tells when it serves.
-func startWorker(args []string) (*worker, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	r, wr, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	w := &worker{ready: make(chan string, 1), done: make(chan error, 1)}
-	w.cmd = exec.Command(self, args...)
-	w.cmd.Env = append(os.Environ(), workerEnv+"=3", "GOTRACEBACK=crash")
-	w.cmd.Stdout, w.cmd.Stderr = os.Stdout, os.Stderr
-	w.cmd.ExtraFiles = []*os.File{wr}
-	// A process group of its own: Ctrl-C in the terminal is for the supervisor,
-	// which unmounts before it passes it on.
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		// The death signal is tied to the thread that forks: it must live on.
-		runtime.LockOSThread()
-		err := w.cmd.Start()
-		wr.Close()
-		started <- err
-		if err == nil {
-			w.done <- w.cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		r.Close()
-		return nil, err
-	}
-	go func() {
-		defer r.Close()
-		defer close(w.ready)
-		b, _ := io.ReadAll(io.LimitReader(r, 4096))
-		if len(b) > 0 {
-			w.served.Store(true)
-			w.ready <- string(b)
-		}
-	}()
-	return w, nil
-}
-
-// tellReady is the worker's side: it writes the address it serves to the supervisor.
-func tellReady(address string) {
-	if os.Getenv(workerEnv) == "" {
-		return
-	}
-	f := os.NewFile(3, "ready")
-	f.WriteString(address)
-	f.Close()
-}
-
-// crashed reports whether a worker ended by a signal: a Go crash is one too, SIGABRT,
-// because workers run with GOTRACEBACK=crash.
-func crashed(err error) bool {
+// died reports whether a worker ended by a signal, or was killed and can't end. A Go
+// crash is a signal too, SIGABRT, because workers run with GOTRACEBACK=crash.
+func died(err error) bool {
 	var e *exec.ExitError
 	if !errors.As(err, &e) {
-		return false
+		return errors.Is(err, errStuck)
 	}
 	ws, ok := e.Sys().(syscall.WaitStatus)
 	return ok && ws.Signaled()
@@ -185,6 +140,9 @@ func crashed(err error) bool {
 // exitOf passes a worker's exit status on; the worker has said why itself.
 func exitOf(err error) error {
 	var e *exec.ExitError
+	if errors.Is(err, errStuck) {
+		return statusError{err, 128 + int(syscall.SIGKILL)}
+	}
 	if !errors.As(err, &e) {
 		return err
 	}

@@ -35,25 +35,16 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	// The default credentials are for a trial on one machine: nobody else gets in.
-	address := f.address
-	if address == "" {
-		address = ":9000"
-		if cfg.Root.Default {
-			address = "127.0.0.1:9000"
-		}
-	}
-	listener, err := net.Listen("tcp", address)
+	in, err := inherit()
 	if err != nil {
-		return usage("can't listen on %s: %w. Choose another with --address HOST:PORT", address, err)
+		return err
 	}
-	defer listener.Close()
-	warn(log, cfg, listener.Addr().String())
+	warn(log, cfg, in.listener.Addr().String())
 
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	n, err := node.Open(ctx, node.Options{
-		Layout: layout, Logger: log, ScrubCycle: f.scrub,
+		Layout: layout, Logger: log, ScrubCycle: f.scrub, Locks: in.locks, AfterCrash: in.afterCrash,
 		Say: func(text string) { fmt.Fprint(os.Stderr, text) },
 	})
 	if errs.Is(err, errs.Invalid) {
@@ -62,7 +53,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	if err != nil {
 		return plain(err)
 	}
-	err = serve(ctx, f, cfg, log, n, listener)
+	err = serve(ctx, f, cfg, log, n, in)
 	closing, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if cerr := n.Close(closing); err == nil {
@@ -75,7 +66,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 }
 
 // serve answers requests until ctx ends, and drains them.
-func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Logger, n *node.Node, l net.Listener) error {
+func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Logger, n *node.Node, in *inheritance) error {
 	secret, err := rpc.NewSecret(cfg.Root.AccessKey, cfg.Root.SecretKey.Reveal())
 	if err != nil {
 		return err
@@ -92,8 +83,8 @@ func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Log
 	})
 	srv := s3.HTTPServer(calls.Wrap(front), log)
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }()
-	address := dialable(l.Addr())
+	go func() { failed <- srv.Serve(in.listener) }()
+	address := dialable(in.listener.Addr())
 	log.Info("serving", "address", address, "buckets", "http://"+address+"/")
 	if f.hints {
 		mount := f.mount
@@ -102,7 +93,7 @@ func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Log
 		}
 		fmt.Fprint(os.Stderr, hintText(address, mount))
 	}
-	tellReady("http://" + address)
+	in.tellReady("http://" + address)
 	select {
 	case err := <-failed:
 		return err
@@ -111,6 +102,7 @@ func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Log
 	log.Info("draining requests")
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	srv.RegisterOnShutdown(func() { refuse(in.socket) }) // the supervisor's descriptor too
 	err = srv.Shutdown(drain)
 	mounts.Close(drain)
 	calls.Close()

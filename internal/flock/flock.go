@@ -79,7 +79,8 @@ func (k *Keeper) Lock(path string) (*Lock, error) {
 // Settle gives up what the process before left and nobody asked for: of drives that
 // did not answer at the start. Their locks are then held by that process alone, if a
 // thread of it is still inside, so that whoever takes one later knows that nothing of
-// it can reach the drive any more. The error tells that the locks held will not
+// it can reach the drive any more. Closing goes on in the background: a lock that is
+// free may be taken a moment after Settle returned. The error tells that the locks held will not
 // outlive this process.
 func (k *Keeper) Settle() error {
 	if k == nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +58,11 @@ func TestHandOver(t *testing.T) {
 		t.Fatalf("what was not taken over at the start: %v, and not EWOULDBLOCK while the first has it", err)
 	}
 	lb.File.Close() // the thread came back
+	for end := time.Now().Add(time.Minute); !free(t, b); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) { // Settle closes in the background
+			t.Fatal("a lock that was given up is held")
+		}
+	}
 	must[*Lock](t)(second.Lock(b)).Close()
 
 	// Closing is giving back, whoever else has descriptors.

@@ -7,12 +7,17 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"twofold/internal/flock"
 )
 
 // OS returns the operating system's file system.
 func OS() FS { return osFS{} }
 
-type osFS struct{}
+// Keeping is OS with locks that the keeper takes.
+func Keeping(k *flock.Keeper) FS { return osFS{k} }
+
+type osFS struct{ locks *flock.Keeper }
 
 var (
 	_ FS   = osFS{}
@@ -154,22 +159,12 @@ func (osFS) StatFS(name string) (FSInfo, error) {
 	}, nil
 }
 
-func (osFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if Errno(err) == unix.EROFS {
-		if r, e := os.Open(name); e == nil { // one that is there can be locked all the same
-			f, err = r, nil
-		}
+func (fsys osFS) Lock(name string) (io.Closer, error) {
+	l, err := fsys.locks.Lock(name)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		f.Close()
-		err = &fs.PathError{Op: "lock", Path: name, Err: err}
-	}
-	return nil, err
+	return l, nil
 }
 
 // fileOrNil keeps a nil *osFile from becoming a File that is not nil.

@@ -1,18 +1,20 @@
 package replica
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"twofold/internal/errs"
+	"twofold/internal/flock"
 )
 
 // anchor tells whether a replica's directory is still the one that was opened. It
 // holds a file in it open: while it does, no other file can have its inode number,
 // so a path that leads elsewhere, or nowhere, shows.
 type anchor struct {
-	file *os.File
+	file *flock.Lock
 	path string
 	dev  uint64
 	ino  uint64
@@ -21,16 +23,15 @@ type anchor struct {
 const anchorName = "LOCK"
 
 // dropAnchor makes or opens the anchor in dir and locks it against other processes.
-func dropAnchor(dir string) (*anchor, error) {
+func dropAnchor(dir string, locks *flock.Keeper) (*anchor, error) {
 	const op = "replica.anchor"
 	path := filepath.Join(dir, anchorName)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := locks.Lock(path)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errs.Newf(op, errs.Busy, "%s is in use by another process", dir)
+	}
 	if err != nil {
 		return nil, errs.E(op, errs.Other, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, errs.Newf(op, errs.Busy, "%s is in use by another process", dir)
 	}
 	if err := syncDir(dir); err != nil {
 		f.Close()

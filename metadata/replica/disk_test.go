@@ -156,12 +156,12 @@ func TestRemovedUnderneath(t *testing.T) {
 
 func TestAnchor(t *testing.T) {
 	dir := t.TempDir()
-	a, err := dropAnchor(dir)
+	a, err := dropAnchor(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.close()
-	if _, err := dropAnchor(dir); !errs.Is(err, errs.Busy) {
+	if _, err := dropAnchor(dir, nil); !errs.Is(err, errs.Busy) {
 		t.Errorf("a second one: %v", err)
 	}
 	if err := a.holds(); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/flock"
 	"twofold/metadata"
 	"twofold/metadata/kv"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	// HeartbeatTimeout is how long a follower waits for its leader, and a leader
 	// for its majority (1 s).
 	HeartbeatTimeout time.Duration
+	// Locks takes the replicas' locks. Nil: they end with the process.
+	Locks *flock.Keeper
 
 	wrapDisk func(Dir, disk) disk // for tests: between a replica and its log
 	exchange *exchange            // of the group; set by Open

@@ -83,7 +83,7 @@ func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, e
 	if err := mkdirSync(g0); err != nil {
 		return nil, err
 	}
-	if n.anchor, err = dropAnchor(g0); err != nil {
+	if n.anchor, err = dropAnchor(g0, o.Locks); err != nil {
 		return nil, err
 	}
 	rl := &raftLog{Logger: newRaftLog(n.log), log: n.log}
