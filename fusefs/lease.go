@@ -74,6 +74,12 @@ func (n *node) admit(ctx context.Context) error {
 	}
 }
 
+// decides reports whether content, size and times are what this mount says: it
+// has the lease and is not giving it back. From the moment that the volume may
+// have the lease back others may change the inode, so it is asked, though the
+// answer to ReleaseWrite is still to come. n.mu is held.
+func (n *node) decides() bool { return n.token != 0 && !n.leaving }
+
 // leave tells that a request does not wait for a any more; n.mu is held.
 func (n *node) leave(a *ask) {
 	if a == nil {
@@ -166,6 +172,9 @@ func (n *node) giveBack(token uint64) {
 	if n.token != token {
 		return
 	}
+	n.leaving = true // before the call: what overtakes its answer must be seen here
+	n.rev++
+	n.fs.released.note(n.ino)
 	n.mu.Unlock()
 	if err := n.fs.files.ReleaseWrite(n.fs.ctx, n.ino, token); err != nil {
 		n.fs.log.Debug("release of a write lease", "ino", n.ino, "token", token, "err", err)
@@ -202,7 +211,7 @@ func (n *node) drain(token uint64) (late bool) {
 
 // unlease forgets the lease, nothing being dirty any more; n.mu is held.
 func (n *node) unlease() {
-	n.lease, n.token, n.grant = leaseNone, 0, nil
+	n.lease, n.token, n.grant, n.leaving = leaseNone, 0, nil, false
 	n.base, n.failing = api.Attr{}, nil
 	n.stream = false
 	n.rev++

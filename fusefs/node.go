@@ -34,8 +34,9 @@ type node struct {
 	waiting  int    // requests that wait for, or were just given, the lease
 	refilled bool   // pages were filled during the current pass of a recall
 	op       bool   // a truncate or the like runs: bytes stay as they are
+	leaving  bool   // all is committed and the volume is being told that token is free
 
-	// While token != 0 what the inode contains is decided here.
+	// While decides() what the inode contains is decided here.
 	base  api.Attr     // content attributes as the volume has them
 	size  int64        // bytes, with what is dirty
 	mtime twofold.Time // of the newest write

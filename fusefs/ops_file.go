@@ -75,7 +75,7 @@ func (f *fsys) open(ctx context.Context, ino twofold.Ino, flags uint32, kill boo
 	if n.keepPages(a, fresh, file.mapper) {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
-	if fresh && n.token == 0 {
+	if fresh && !n.decides() {
 		n.see(a.Version)
 	}
 	n.mu.Unlock()
@@ -101,7 +101,7 @@ func (n *node) keepPages(a api.Attr, fresh, mapper bool) bool {
 	if mapper && n.lease != leaseHeld || n.stale != nil || n.kver == 0 {
 		return false
 	}
-	return !fresh || n.token != 0 || a.Version <= n.kver
+	return !fresh || n.decides() || a.Version <= n.kver
 }
 
 // truncate is what O_TRUNC asks for.

@@ -67,9 +67,9 @@ func (n *node) awaitPages(ctx context.Context) error {
 }
 
 // overlay puts what this mount has written over attributes from the volume. It
-// reports whether n has the lease; n.mu is held.
+// reports whether they are decided here; n.mu is held.
 func (n *node) overlay(a *api.Attr) bool {
-	if n.token == 0 {
+	if !n.decides() {
 		return false
 	}
 	a.Size, a.Mtime = n.size, n.mtime

@@ -30,7 +30,7 @@ func (n *node) readOnce(ctx context.Context, off int64, p []byte, cached bool) (
 		return 0, err
 	}
 	n.filled = n.filled || cached
-	if n.token == 0 {
+	if !n.decides() {
 		n.mu.Unlock()
 		return n.fs.files.Read(ctx, n.ino, off, p)
 	}

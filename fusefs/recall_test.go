@@ -176,6 +176,49 @@ func TestAttributesOvertakenByRecall(t *testing.T) {
 	}
 }
 
+// TestChangeOvertakesRelease: the volume has the lease back, and somebody else has
+// changed the file, before the mount knows that its ReleaseWrite was done. A read
+// and a stat that begin then are behind that change.
+func TestChangeOvertakesRelease(t *testing.T) {
+	v := newFakeVolume()
+	m, s3 := mountFake(t, v, nil), somebody{v.session()}
+	f, err := os.OpenFile(m.path("f"), os.O_WRONLY|os.O_CREATE, 0644)
+	must(t, err)
+	defer f.Close()
+	r, err := os.Open(m.path("f"))
+	must(t, err)
+	defer r.Close()
+	_, err = f.WriteString("written")
+	must(t, err)
+	type seen struct {
+		text string
+		size int64
+	}
+	got := make(chan seen, 1)
+	var once sync.Once
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "released" {
+			once.Do(func() {
+				s3.overwrite(t, "f", 7, ", and more")
+				var s seen
+				b := make([]byte, 100)
+				if st, err := r.Stat(); err == nil {
+					s.size = st.Size()
+				}
+				n, _ := r.ReadAt(b, 0)
+				s.text = string(b[:n])
+				got <- s
+			})
+		}
+		return nil
+	})
+	s3.get(t, "f")
+	want := seen{"written, and more", 17}
+	if s := <-got; s != want {
+		t.Fatalf("got %+v, want %+v", s, want)
+	}
+}
+
 // TestReadOvertakenByFlush: a read that has taken dirty bytes must not put them
 // beside newer ones that were committed before it asked the volume for the rest.
 func TestReadOvertakenByFlush(t *testing.T) {
