@@ -21,6 +21,7 @@ type fsys struct {
 	log    *slog.Logger
 	grants timeouts
 	kernel notifier // set before the first request is read
+	direct bool     // likewise: read(2) and write(2) pass the kernel's pages by
 
 	ctx  context.Context // ends with the mount
 	stop context.CancelFunc

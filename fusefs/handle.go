@@ -12,12 +12,13 @@ type file struct {
 	n      *node
 	writer bool   // open for writing
 	mapper bool   // for reading and writing
+	direct bool   // read(2) and write(2) pass the kernel's pages by
 	seen   uint64 // n.mu: lost bytes that were reported here, see node.tell
 }
 
 func newFile(n *node, flags uint32) *file {
 	acc := flags & syscall.O_ACCMODE
-	return &file{n: n, writer: acc != syscall.O_RDONLY, mapper: acc == syscall.O_RDWR}
+	return &file{n: n, writer: acc != syscall.O_RDONLY, mapper: acc == syscall.O_RDWR, direct: n.fs.direct}
 }
 
 // handles are what the kernel has open, by the numbers it was given.

@@ -20,6 +20,11 @@ const (
 	readaheadKiB  = 4096
 )
 
+// directMmap is what a kernel offers that can map files which are opened for direct
+// I/O (Linux 6.6; fuse.h, FUSE_DIRECT_IO_ALLOW_MMAP). The flag is one of the second
+// word, which the kernel reads only with FUSE_INIT_EXT (go-fuse adds it).
+const directMmap = fuse.CAP_DIRECT_IO_ALLOW_MMAP
+
 // Mount mounts files at opts.Mountpoint and serves until it is unmounted. The
 // Server's Holder has to be given to the session behind files. As root it mounts by
 // itself, otherwise with the helper fusermount3.
@@ -100,7 +105,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		DisableSplice: true, // replies are in memory, not in files
 		// One truncate with the open instead of two requests; and no question for
 		// security.capability before each write.
-		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO,
+		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO | directMmap,
 		// Attributes in listings are only worth their price if the kernel may keep them.
 		DisableReadDirPlus: opts.timeouts == timeouts{},
 		Logger:             kernelLog(opts.Log),

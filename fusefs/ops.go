@@ -23,8 +23,12 @@ func (f *fsys) String() string { return fsName }
 // SetDebug is an option of the server, not of the file system.
 func (f *fsys) SetDebug(bool) {}
 
-// Init has the server before the first request.
-func (f *fsys) Init(s *fuse.Server) { f.kernel = s }
+// Init has the server, and what the kernel can do, before the first request.
+func (f *fsys) Init(s *fuse.Server) {
+	f.kernel = s
+	f.direct = !f.opts.throughPages && s.KernelSettings().Flags64()&directMmap == directMmap
+	f.log.Debug("the kernel's file I/O", "direct", f.direct)
+}
 
 // OnUnmount: Server.serve cleans up when the last request is done.
 func (f *fsys) OnUnmount() {}

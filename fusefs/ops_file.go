@@ -82,6 +82,11 @@ func (f *fsys) open(ctx context.Context, ino twofold.Ino, flags uint32, kill boo
 	if !file.writer {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH // close(2) has nothing to wait for
 	}
+	if file.direct {
+		// Without FOPEN_PARALLEL_DIRECT_WRITES: an append's or a growing file's writes
+		// are to be one behind the other.
+		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	}
 	out.Fh = f.handles.addFile(file)
 	return fuse.OK
 }

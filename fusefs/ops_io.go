@@ -6,13 +6,14 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Read fills pages of the kernel, or a buffer of a program that has O_DIRECT.
+// Read fills pages of the kernel, or, in direct I/O, a program's buffer. The kernel
+// tells who reads (FUSE_READ_LOCKOWNER) only in the latter.
 func (f *fsys) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	file := f.handles.file(in.Fh)
 	if file == nil {
 		return nil, fuse.EBADF
 	}
-	cached := in.Flags&syscall.O_DIRECT == 0
+	cached := in.ReadFlags&fuse.READ_LOCKOWNER == 0
 	grace := graceWait
 	if cached {
 		grace = gracePages
@@ -20,6 +21,9 @@ func (f *fsys) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	ctx := f.request(cancel, grace)
 	defer ctx.end()
 	n, err := file.n.read(ctx, int64(in.Offset), buf[:min(len(buf), int(in.Size))], cached)
+	if err == nil && !cached {
+		err = file.n.agree(ctx)
+	}
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -40,6 +44,7 @@ func (f *fsys) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (
 		data:   data,
 		append: in.Flags&syscall.O_APPEND != 0 && !cached,
 		cached: cached,
+		direct: file.direct || in.Flags&syscall.O_DIRECT != 0,
 		kill:   in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0,
 	})
 	if err == nil && in.Flags&syscall.O_DSYNC != 0 && !cached {

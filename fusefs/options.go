@@ -30,7 +30,8 @@ type Options struct {
 
 	Log *slog.Logger // default: discards
 
-	timeouts timeouts // of the kernel's caches; zero but in tests
+	timeouts     timeouts // of the kernel's caches; zero but in tests
+	throughPages bool     // as with a kernel that can't map files opened for direct I/O; for tests
 }
 
 func (o *Options) setDefaults() error {

@@ -45,9 +45,35 @@ func (n *node) invalidate() {
 	}()
 }
 
+// refresh makes the kernel forget the pages of a range that a direct write has
+// changed, in the background. The kernel drops them before it sends the write; a
+// mapping that loads in between has got the old bytes back. (Linux 6.13 drops them
+// once more behind the write by itself.) n.mu is held.
+func (n *node) refresh(off, length int64) {
+	n.fs.again(n)
+	go func() {
+		defer n.fs.unref(n)
+		n.fs.kernel.InodeNotify(uint64(n.ino), off, length)
+	}()
+}
+
+// agree makes what a direct read has just shown and what mappings show the same:
+// pages of an older version go. It waits, which a direct read may: it holds no page
+// lock.
+func (n *node) agree(ctx context.Context) error {
+	n.mu.Lock()
+	if !n.filled || n.decides() {
+		defer n.mu.Unlock()
+		return n.awaitPages(ctx)
+	}
+	n.mu.Unlock()
+	_, err := n.fs.attrs(ctx, n.ino, true)
+	return err
+}
+
 // awaitPages waits until no known stale page is left in the kernel; n.mu is held.
 // Only requests for which the kernel holds no page lock may call it: GETATTR,
-// LOOKUP, OPEN, not SETATTR, READ or WRITE.
+// LOOKUP, OPEN, a direct READ, not SETATTR, another READ, or WRITE.
 func (n *node) awaitPages(ctx context.Context) error {
 	for n.stale != nil {
 		inv := n.stale

@@ -20,7 +20,8 @@ import (
 // programs are what a test runs in a process of its own.
 func programs() map[string]func(args []string) error {
 	return map[string]func([]string) error{
-		"mapping": mappingProgram,
+		"mapping": func(args []string) error { return mappingProgram(args, os.O_RDWR) },
+		"view":    func(args []string) error { return mappingProgram(args, os.O_RDONLY) },
 		"append":  appendProgram,
 		"signal":  signalProgram,
 		"serve":   serveProgram,
@@ -90,8 +91,8 @@ func (k *talk) want(line, want string) {
 }
 
 // mappingProgram maps a file, shared, and loads and stores as it is told.
-func mappingProgram(args []string) error {
-	f, err := os.OpenFile(args[0], os.O_RDWR, 0)
+func mappingProgram(args []string, mode int) error {
+	f, err := os.OpenFile(args[0], mode, 0)
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,11 @@ func mappingProgram(args []string) error {
 	if err != nil {
 		return err
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	prot := unix.PROT_READ
+	if mode == os.O_RDWR {
+		prot |= unix.PROT_WRITE
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), prot, unix.MAP_SHARED)
 	if err != nil {
 		return err
 	}

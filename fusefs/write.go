@@ -18,6 +18,7 @@ type change struct {
 	data   [][]byte
 	append bool // off is the file's end, wherever that is
 	cached bool // the kernel writes a mapped page back
+	direct bool // unless cached: the kernel has not put the bytes into its pages
 	kill   bool // clear set-id bits
 }
 
@@ -89,7 +90,12 @@ func (n *node) place(c change) int64 {
 // take copies the bytes; n.mu is held. It returns how many the layer grew.
 func (n *node) take(c change, size int) (added int) {
 	off := n.place(c)
-	if off != c.off {
+	switch {
+	case c.direct && !c.cached:
+		if n.filled {
+			n.refresh(off, int64(size))
+		}
+	case off != c.off:
 		n.invalidate() // the kernel has put the bytes into pages where it thought the end was
 	}
 	if len(n.dirty.segs) == 0 {
@@ -111,8 +117,10 @@ func (n *node) take(c change, size int) (added int) {
 	n.dirty.kill = n.dirty.kill || c.kill
 	n.size = max(n.size, at)
 	n.touch()
-	n.filled = true
-	n.refilled = n.refilled || !c.cached
+	if c.cached || !c.direct {
+		n.filled = true
+		n.refilled = n.refilled || !c.cached
+	}
 	if n.dirty.bytes >= streamAt || len(n.dirty.segs) >= maxSegments/2 {
 		n.kick()
 	}
