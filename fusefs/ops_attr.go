@@ -126,11 +126,14 @@ func setAttr(in *fuse.SetAttrIn) (s api.SetAttr) {
 // setAttr changes attributes. Size and times of a file that is dirty here go under
 // its lease, behind what was written before.
 func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api.Attr, error) {
-	if s.Size == nil && s.Mtime == nil && s.Atime == nil {
-		return f.files.SetAttr(ctx, ino, s)
-	}
 	n := f.ref(ino)
 	defer f.unref(n)
+	if s.Size == nil && s.Mtime == nil && s.Atime == nil {
+		if err := n.settleKill(ctx, s.Mode); err != nil {
+			return api.Attr{}, err
+		}
+		return f.files.SetAttr(ctx, ino, s)
+	}
 	cut := int64(-1)
 	if s.Size != nil {
 		cut = *s.Size
@@ -142,8 +145,10 @@ func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api
 }
 
 // dropSetID clears set-id bits along with a change of owner, or a truncate by
-// somebody who may not keep them. The kernel leaves that to us (HANDLE_KILLPRIV_V2),
-// and does not ask for security.capability before each write in return.
+// somebody who may not keep them: of everything but directories, as Linux does
+// (chown(2), setattr_should_drop_suidgid). The kernel leaves that to us
+// (HANDLE_KILLPRIV_V2), and does not ask for security.capability before each write in
+// return.
 func (f *fsys) dropSetID(ctx context.Context, ino twofold.Ino, in *fuse.SetAttrIn, s *api.SetAttr) error {
 	chown := s.UID != nil || s.GID != nil
 	truncate := s.Size != nil && in.Valid&fuse.FATTR_KILL_SUIDGID != 0
@@ -151,23 +156,13 @@ func (f *fsys) dropSetID(ctx context.Context, ino twofold.Ino, in *fuse.SetAttrI
 		return nil
 	}
 	a, err := f.files.GetAttr(ctx, ino)
-	if err != nil || a.Type != metadata.TypeFile || !a.ModeSet {
+	if err != nil || a.Type == metadata.TypeDir || !a.ModeSet {
 		return err
 	}
 	if m := withoutSetID(a.Mode); m != a.Mode {
 		s.Mode = &m
 	}
 	return nil
-}
-
-// withoutSetID is a mode without set-user-id, and without set-group-id where that
-// is not mandatory locking (no group execute).
-func withoutSetID(mode uint32) uint32 {
-	mode &^= syscall.S_ISUID
-	if mode&syscall.S_IXGRP != 0 {
-		mode &^= syscall.S_ISGID
-	}
-	return mode
 }
 
 // StatFs is statfs(2).

@@ -98,6 +98,12 @@ func (n *node) overlay(a *api.Attr) bool {
 	if !n.decides() {
 		return false
 	}
+	if a.Version < n.base.Version {
+		*a = n.base // asked for before the last flush, which may have cleared set-id bits
+	}
+	if n.kills() {
+		a.Mode = withoutSetID(a.Mode)
+	}
 	a.Size, a.Mtime = n.size, n.mtime
 	a.Ctime = max(a.Ctime, n.ctime)
 	a.Version, a.ETag = n.base.Version, n.base.ETag
