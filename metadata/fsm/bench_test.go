@@ -14,7 +14,7 @@ import (
 func benchStores(b *testing.B, run func(b *testing.B, s kv.Store)) {
 	b.Run("memory", func(b *testing.B) { run(b, kv.NewMemory()) })
 	b.Run("badger", func(b *testing.B) {
-		s, err := kv.Open(b.TempDir(), kv.Options{Logger: slog.New(slog.DiscardHandler)})
+		s, err := kv.Open(b.TempDir(), kv.Options{Bulky: Bulky, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}

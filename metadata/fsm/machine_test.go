@@ -186,7 +186,7 @@ func TestSameOnBadger(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for part := range 3 {
-		s, err := kv.Open(dir, kv.Options{})
+		s, err := kv.Open(dir, kv.Options{Bulky: Bulky})
 		if err != nil {
 			t.Fatal(err)
 		}

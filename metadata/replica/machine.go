@@ -72,7 +72,7 @@ func (h *stateHost) open(fresh bool) error {
 		}
 	}
 	meta, dir := h.snaps.newest()
-	store, err := kv.Open(h.base, kv.Options{Checkpoint: dir, Fresh: fresh, Logger: h.log})
+	store, err := kv.Open(h.base, kv.Options{Checkpoint: dir, Fresh: fresh, Bulky: fsm.Bulky, Logger: h.log})
 	if err != nil {
 		return err
 	}

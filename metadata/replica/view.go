@@ -39,9 +39,13 @@ func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
 		}
 		err := l.node.host.cur.Load().machine.View(fn)
 		var fault *kv.Fault
+		var damage *kv.Damage
 		switch {
 		case errors.As(err, &fault): // the drive can't be read; fn has begun
 			l.node.fail(err)
+			return errs.E("replica.View", errs.Unavailable, err)
+		case errors.As(err, &damage) && g.canSpare():
+			l.node.fail(err) // the others have the value; this one is made again
 			return errs.E("replica.View", errs.Unavailable, err)
 		case errors.Is(err, kv.ErrClosed) && ctx.Err() == nil: // the replica is on its way out
 			l.node.fail(err)
@@ -49,6 +53,12 @@ func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
 			return err
 		}
 	}
+}
+
+// canSpare tells whether a replica that works, but for a damaged value, may be taken
+// out: only where the others are a majority. Otherwise it serves what is sound.
+func (g *Group) canSpare() bool {
+	return len(g.running())-1 >= majority(len(g.voters()))
 }
 
 // roundGate lets readers share confirmations: a reader waits for one that began
