@@ -27,6 +27,7 @@ type fsys struct {
 	stop context.CancelFunc
 
 	budget   budget
+	aheads   aheadPool
 	handles  handles
 	released released
 
@@ -55,6 +56,7 @@ func newFsys(opts Options, files api.Files) *fsys {
 		ctx:    ctx,
 		stop:   stop,
 		budget: budget{max: opts.MaxDirty},
+		aheads: aheadPool{max: opts.MaxAhead, last: make(map[*ahead]uint64)},
 		nodes:  make(map[twofold.Ino]*node),
 		dirty:  make(map[*node]struct{}),
 	}

@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"context"
 	"sync"
 	"syscall"
 
@@ -13,12 +14,23 @@ type file struct {
 	writer bool   // open for writing
 	mapper bool   // for reading and writing
 	direct bool   // read(2) and write(2) pass the kernel's pages by
+	ahead  *ahead // what was read ahead; nil where the kernel does that
 	seen   uint64 // n.mu: lost bytes that were reported here, see node.tell
 }
 
 func newFile(n *node, flags uint32) *file {
 	acc := flags & syscall.O_ACCMODE
-	return &file{n: n, writer: acc != syscall.O_RDONLY, mapper: acc == syscall.O_RDWR, direct: n.fs.direct}
+	f := &file{n: n, writer: acc != syscall.O_RDONLY, mapper: acc == syscall.O_RDWR, direct: n.fs.direct}
+	if f.direct && acc != syscall.O_WRONLY {
+		f.ahead = &ahead{f: n.fs, ino: n.ino}
+	}
+	return f
+}
+
+// close ends the open file, but for its reference to the node.
+func (f *file) close(ctx context.Context) {
+	f.ahead.close()
+	f.n.close(ctx, f.writer, f.mapper)
 }
 
 // handles are what the kernel has open, by the numbers it was given.

@@ -106,6 +106,12 @@ func mountFake(t testing.TB, v *fakeVolume, change func(*Options)) *testMount {
 		if n := s.f.budget.inUse(); n != 0 {
 			t.Errorf("%d bytes of the budget are lost", n)
 		}
+		for end := time.Now().Add(10 * time.Second); s.f.aheads.inUse() != 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) { // reads ahead that were on their way have ended by now
+				t.Errorf("%d bytes read ahead are lost", s.f.aheads.inUse())
+				break
+			}
+		}
 	})
 	return &testMount{fakeSession: session, dir: s.Mountpoint(), s: s}
 }

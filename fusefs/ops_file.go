@@ -132,7 +132,7 @@ func (f *fsys) release(fh uint64) {
 	if file == nil {
 		return
 	}
-	file.n.close(f.ctx, file.writer, file.mapper)
+	file.close(f.ctx)
 	f.unref(file.n)
 }
 

@@ -20,7 +20,11 @@ func (f *fsys) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	}
 	ctx := f.request(cancel, grace)
 	defer ctx.end()
-	n, err := file.n.read(ctx, int64(in.Offset), buf[:min(len(buf), int(in.Size))], cached)
+	before := file.ahead
+	if cached || in.Flags&syscall.O_DIRECT != 0 {
+		before = nil
+	}
+	n, err := file.n.read(ctx, int64(in.Offset), buf[:min(len(buf), int(in.Size))], cached, before)
 	if err == nil && !cached {
 		err = file.n.agree(ctx)
 	}

@@ -26,6 +26,7 @@ type Options struct {
 	Umask    uint32 // files are 0666, directories 0777, without these bits
 
 	MaxDirty int64         // bytes of written data in memory before writers wait; default 256 MiB
+	MaxAhead int64         // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
 	FlushAge time.Duration // written data is committed when it is this old; default 2 s
 
 	Log *slog.Logger // default: discards
@@ -40,6 +41,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.MaxDirty <= 0 {
 		o.MaxDirty = 256 << 20
+	}
+	if o.MaxAhead <= 0 {
+		o.MaxAhead = 64 << 20
 	}
 	if o.FlushAge <= 0 {
 		o.FlushAge = 2 * time.Second

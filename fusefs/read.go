@@ -13,17 +13,17 @@ var errMoved = errors.New("content moved")
 // read fills p from off as of one moment: what is dirty here over what the volume
 // has. cached tells that the kernel keeps the bytes as pages, to which a mapping
 // may store without asking: of a file that is open for writing that needs the
-// lease (rule 4).
-func (n *node) read(ctx context.Context, off int64, p []byte, cached bool) (int, error) {
+// lease (rule 4). before is what was read ahead for the handle, if it has any.
+func (n *node) read(ctx context.Context, off int64, p []byte, cached bool, before *ahead) (int, error) {
 	for {
-		k, err := n.readOnce(ctx, off, p, cached)
+		k, err := n.readOnce(ctx, off, p, cached, before)
 		if err != errMoved {
 			return k, err
 		}
 	}
 }
 
-func (n *node) readOnce(ctx context.Context, off int64, p []byte, cached bool) (int, error) {
+func (n *node) readOnce(ctx context.Context, off int64, p []byte, cached bool, before *ahead) (int, error) {
 	n.mu.Lock()
 	if err := n.admitRead(ctx, cached && n.mappers > 0); err != nil {
 		n.mu.Unlock()
@@ -32,6 +32,9 @@ func (n *node) readOnce(ctx context.Context, off int64, p []byte, cached bool) (
 	n.filled = n.filled || cached
 	if !n.decides() {
 		n.mu.Unlock()
+		if before != nil {
+			return before.read(ctx, off, p)
+		}
 		return n.fs.files.Read(ctx, n.ino, off, p)
 	}
 	rev := n.rev
@@ -43,6 +46,7 @@ func (n *node) readOnce(ctx context.Context, off int64, p []byte, cached bool) (
 	gaps = n.dirty.fill(off, p, gaps)
 	gaps = n.flushing.fill(off, p, gaps)
 	n.mu.Unlock()
+	before.forget()
 	if len(gaps) == 0 {
 		return len(p), nil
 	}

@@ -246,7 +246,7 @@ func TestReadOvertakenByFlush(t *testing.T) {
 		return nil
 	})
 	p := make([]byte, 8)
-	k, err := n.read(ctx, 0, p, false)
+	k, err := n.read(ctx, 0, p, false, nil)
 	if err != nil || string(p[:k]) != "YYYYYYYY" {
 		t.Fatalf("read %q, %v", p[:k], err)
 	}

@@ -70,7 +70,7 @@ func (s *Server) serve() {
 	}
 	// The kernel does not send the last releases when it is unmounted.
 	for _, file := range s.f.handles.rest() {
-		file.n.close(ctx, file.writer, file.mapper)
+		file.close(ctx)
 		s.f.unref(file.n)
 	}
 	s.f.stop()
