@@ -7,6 +7,18 @@ import (
 	"twofold/internal/errs"
 )
 
+// IsMounted reports whether there is a mount of this kind at path, an absolute path
+// without symbolic links, by the kernel's table. The mount itself is not asked: a dead
+// one would fail, and one whose server is away would not answer.
+func IsMounted(path string) bool {
+	mounts, err := mountTable()
+	if err != nil {
+		return false
+	}
+	m, ok := mounts.at(path)
+	return ok && m.ours()
+}
+
 // ClearStale unmounts what a mount process that died left at mountpoint ("Transport
 // endpoint is not connected"), and reports whether there was something. A mount
 // that answers, or is of another kind, is left alone.

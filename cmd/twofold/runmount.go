@@ -40,16 +40,17 @@ func runMount(f *mountCommandFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := prepareMountPoint(dir, log); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// It outlives the server, and so perhaps who reads the log: that is no reason to die.
 	signal.Ignore(syscall.SIGPIPE)
 	m := &mountProcess{dir: dir, log: log, mounted: make(chan struct{})}
-	// Before anything else: one process for one mount point.
+	// Before anything else: one process for one mount point. What another one serves
+	// there is not even looked at: while its server is away that would wait.
 	if err := serveControl(ctx, dir, m.stop); err != nil {
+		return err
+	}
+	if err := prepareMountPoint(dir, log); err != nil {
 		return err
 	}
 	holder := newLateHolder()
@@ -120,29 +121,6 @@ func (f *mountCommandFlags) server() (string, rpc.Secret, error) {
 	}
 	secret, err := rpc.NewSecret(cfg.Root.AccessKey, cfg.Root.SecretKey.Reveal())
 	return host, secret, err
-}
-
-// prepareMountPoint clears what a killed mount left, makes the directory where it is
-// not there, and refuses one that is no empty directory.
-func prepareMountPoint(dir string, log *slog.Logger) error {
-	cleared, err := fusefs.ClearStale(dir)
-	if err != nil {
-		return plain(err)
-	}
-	if cleared {
-		log.Info("cleared what a mount that died had left", "dir", dir)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return usage("the mount point %s can't be made: %w", dir, err)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return usage("the mount point %s can't be read: %w", dir, err)
-	}
-	if len(entries) > 0 {
-		return usage("the mount point %s is not empty: mounting would hide what is in it. Choose an empty directory", dir)
-	}
-	return nil
 }
 
 // mountProcess is the life of a mount.

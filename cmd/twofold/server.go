@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"twofold/engine/placement"
@@ -82,35 +81,11 @@ func (f *serverFlags) check(args []string) (config.Config, placement.Layout, err
 		return cfg, layout, usage("--scrub-cycle %v: it is one second (1s) or longer", f.scrub)
 	}
 	if f.mount != "" {
-		if err := f.checkMountPoint(layout); err != nil {
+		if err := checkApart(f.mount, layout); err != nil {
 			return cfg, layout, err
 		}
 	}
 	return cfg, layout, f.mountFlags.check()
-}
-
-// checkMountPoint refuses a mount point that is, or holds, a drive, or lies in one.
-func (f *serverFlags) checkMountPoint(layout placement.Layout) error {
-	dir, err := filepath.Abs(f.mount)
-	if err != nil {
-		return usage("--mount %s: %w", f.mount, err)
-	}
-	for _, d := range layout.Drives() {
-		p, err := filepath.Abs(d.Path)
-		if err != nil {
-			return usage("%s: %w", d.Path, err)
-		}
-		if within(p, dir) || within(dir, p) {
-			return usage("--mount %s and the drive %s are one inside the other: choose another directory to mount on", f.mount, d.Path)
-		}
-	}
-	return nil
-}
-
-// within reports whether p is dir or below it.
-func within(p, dir string) bool {
-	r, err := filepath.Rel(dir, p)
-	return err == nil && r != ".." && !(len(r) > 2 && r[:3] == "../")
 }
 
 // supervise runs the worker, and the mount process if one is asked for.
@@ -118,6 +93,11 @@ func supervise(f *serverFlags, args []string) error {
 	cfg, _, err := f.check(args)
 	if err != nil {
 		return err
+	}
+	if f.mount != "" {
+		if err := checkMountPoint(f.mount); err != nil {
+			return err
+		}
 	}
 	log, err := f.logger(os.Stderr)
 	if err != nil {
@@ -130,7 +110,11 @@ func supervise(f *serverFlags, args []string) error {
 	defer l.close()
 	s := &supervisor{args: os.Args[1:], log: log, legacy: l, limits: defaultLimits()}
 	if f.mount != "" {
-		s.mount = newMountKeeper(f.mount, append(f.mountFlags.args(), f.logFlags.args()...), log)
+		dir, err := realPath(f.mount)
+		if err != nil {
+			return usage("--mount %s: %w", f.mount, err)
+		}
+		s.mount = newMountKeeper(dir, append(f.mountFlags.args(), f.logFlags.args()...), log)
 	}
 	return s.run()
 }

@@ -26,37 +26,47 @@ func TestWrongCommandLines(t *testing.T) {
 	defer busy.Close()
 	noErr(t, os.MkdirAll(filepath.Join(s.Dir, "photos"), 0o755))
 	noErr(t, os.WriteFile(filepath.Join(s.Dir, "photos", "mine.jpg"), []byte("x"), 0o644))
+	noErr(t, os.Symlink("d1", filepath.Join(s.Dir, "link")))
+	noErr(t, os.Symlink("self", filepath.Join(s.Dir, "self")))
 	server := func(args ...string) []string { return append([]string{"server", "--address", s.Address}, args...) }
 	for name, c := range map[string]struct {
 		env  []string
 		args []string
 		says string // what the sentence has
 	}{
-		"no drives":            {args: server(), says: "no drives given. Try: twofold server"},
-		"two dots":             {args: server("d{1..4}"), says: "three dots"},
-		"mixed":                {args: server("d{1...4}", "other"), says: "d{1...4}"},
-		"backwards":            {args: server("d{4...1}"), says: "d{4...1}"},
-		"twice":                {args: server("a", "a"), says: "each drive is given once"},
-		"foreign directory":    {args: server("photos"), says: "photos"},
-		"foreign among others": {args: server("a", "b", "photos", "c"), says: "photos"},
-		"port in use":          {args: []string{"server", "--address", busy.Addr().String(), "a"}, says: "can't listen on " + busy.Addr().String()},
-		"bad address":          {args: []string{"server", "--address", "nonsense", "a"}, says: "--address HOST:PORT"},
-		"bad EC":               {env: []string{"S3_STORAGE_CLASS_STANDARD=EC:9"}, args: server("d{1...4}"), says: "EC:9"},
-		"no EC":                {env: []string{"S3_STORAGE_CLASS_STANDARD=4"}, args: server("d{1...4}"), says: "EC:"},
-		"short secret":         {env: []string{"S3_ROOT_PASSWORD=short"}, args: server("d{1...4}"), says: "at least 8 characters"},
-		"half credentials":     {env: []string{"S3_ROOT_PASSWORD="}, args: server("d{1...4}"), says: "set both"},
-		"bad domain":           {env: []string{"S3_DOMAIN=http://x"}, args: server("d{1...4}"), says: "not a domain name"},
-		"mount in a drive":     {args: server("--mount", "d1/mnt", "d{1...4}"), says: "choose another directory"},
-		"unknown owner":        {args: server("--owner", "nobody-of-this-name", "d{1...4}"), says: "--owner"},
-		"bad umask":            {args: server("--umask", "9", "d{1...4}"), says: "octal"},
-		"unknown flag":         {args: server("--no-such-flag", "d{1...4}"), says: "--help"},
-		"bad log level":        {args: server("--log-level", "loud", "d{1...4}"), says: "debug, info"},
-		"unknown command":      {args: []string{"serve"}, says: "serve"},
-		"mount of nothing":     {args: []string{"mount"}, says: "one directory"},
-		"mount endpoint":       {args: []string{"mount", "--endpoint", "localhost", "m"}, says: "http://HOST:PORT"},
-		"mount not empty":      {args: []string{"mount", "--endpoint", s.URL(""), "photos"}, says: "not empty"},
-		"bench of nothing":     {args: []string{"bench", "s3"}, says: "one or two"},
-		"version argument":     {args: []string{"version", "x"}, says: "no arguments"},
+		"no drives":                   {args: server(), says: "no drives given. Try: twofold server"},
+		"two dots":                    {args: server("d{1..4}"), says: "three dots"},
+		"mixed":                       {args: server("d{1...4}", "other"), says: "d{1...4}"},
+		"backwards":                   {args: server("d{4...1}"), says: "d{4...1}"},
+		"twice":                       {args: server("a", "a"), says: "each drive is given once"},
+		"foreign directory":           {args: server("photos"), says: "photos"},
+		"foreign among others":        {args: server("a", "b", "photos", "c"), says: "photos"},
+		"port in use":                 {args: []string{"server", "--address", busy.Addr().String(), "a"}, says: "can't listen on " + busy.Addr().String()},
+		"bad address":                 {args: []string{"server", "--address", "nonsense", "a"}, says: "--address HOST:PORT"},
+		"bad EC":                      {env: []string{"S3_STORAGE_CLASS_STANDARD=EC:9"}, args: server("d{1...4}"), says: "EC:9"},
+		"no EC":                       {env: []string{"S3_STORAGE_CLASS_STANDARD=4"}, args: server("d{1...4}"), says: "EC:"},
+		"short secret":                {env: []string{"S3_ROOT_PASSWORD=short"}, args: server("d{1...4}"), says: "at least 8 characters"},
+		"half credentials":            {env: []string{"S3_ROOT_PASSWORD="}, args: server("d{1...4}"), says: "set both"},
+		"bad domain":                  {env: []string{"S3_DOMAIN=http://x"}, args: server("d{1...4}"), says: "not a domain name"},
+		"mount in a drive":            {args: server("--mount", "d1/mnt", "d{1...4}"), says: "choose another directory"},
+		"mount in a drive, by a link": {args: server("--mount", "link/mnt", "d{1...4}"), says: "choose another directory"},
+		"mount on a drive, by a link": {args: server("--mount", "link", "d{1...4}"), says: "choose another directory"},
+		"mount over a drive":          {args: server("--mount", ".", "d{1...4}"), says: "choose another directory"},
+		"mount on a file":             {args: server("--mount", "photos/mine.jpg", "d{1...4}"), says: "is not a directory"},
+		"mount in a file":             {args: server("--mount", "photos/mine.jpg/mnt", "d{1...4}"), says: "not a directory"},
+		"server's mount not empty":    {args: server("--mount", "photos", "d{1...4}"), says: "not empty"},
+		"mount on a link to itself":   {args: server("--mount", "self", "d{1...4}"), says: "too many levels"},
+		"mount where nothing can be":  {args: server("--mount", "/proc/self/mnt", "d{1...4}"), says: "can't be made"},
+		"unknown owner":               {args: server("--owner", "nobody-of-this-name", "d{1...4}"), says: "--owner"},
+		"bad umask":                   {args: server("--umask", "9", "d{1...4}"), says: "octal"},
+		"unknown flag":                {args: server("--no-such-flag", "d{1...4}"), says: "--help"},
+		"bad log level":               {args: server("--log-level", "loud", "d{1...4}"), says: "debug, info"},
+		"unknown command":             {args: []string{"serve"}, says: "serve"},
+		"mount of nothing":            {args: []string{"mount"}, says: "one directory"},
+		"mount endpoint":              {args: []string{"mount", "--endpoint", "localhost", "m"}, says: "http://HOST:PORT"},
+		"mount not empty":             {args: []string{"mount", "--endpoint", s.URL(""), "photos"}, says: "not empty"},
+		"bench of nothing":            {args: []string{"bench", "s3"}, says: "one or two"},
+		"version argument":            {args: []string{"version", "x"}, says: "no arguments"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := s.Program(c.env, c.args...)

@@ -162,7 +162,18 @@ func (s *Server) TryStart() error {
 	if s.Mount != "" {
 		args = append(args, "--mount", s.Mount)
 	}
-	cmd := exec.Command(Binary(s.t), append(args, s.Args...)...)
+	return s.launch(exec.Command(Binary(s.t), append(args, s.Args...)...))
+}
+
+// StartCommand is Start by way of another command, which becomes the server.
+func (s *Server) StartCommand(name string, args ...string) {
+	s.t.Helper()
+	if err := s.launch(exec.Command(name, args...)); err != nil {
+		s.t.Fatalf("%v\n%s", err, s.Log())
+	}
+}
+
+func (s *Server) launch(cmd *exec.Cmd) error {
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = s.environ(), s.log, s.log, s.Dir
 	// In a group of its own, so that cleanup reaches it whole.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
