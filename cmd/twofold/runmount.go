@@ -28,6 +28,7 @@ const dialTimeout = 30 * time.Second
 
 // runMount mounts, and serves until somebody unmounts or a signal asks to.
 func runMount(f *mountCommandFlags, dir string) error {
+	limitMemory()
 	log, err := f.logger(os.Stderr)
 	if err != nil {
 		return err

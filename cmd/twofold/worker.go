@@ -31,6 +31,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	limitMemory()
 	log, err := f.logger(os.Stderr)
 	if err != nil {
 		return err
