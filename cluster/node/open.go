@@ -118,7 +118,7 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 		return errs.Newf("node.openMetadata", errs.Unavailable, "none of the drives can be used")
 	}
 	g, err := replica.Open(ctx, replica.Options{
-		Dirs: dirs, Bootstrap: fresh, Logger: n.log, Locks: n.opts.Locks,
+		Dirs: dirs, Bootstrap: fresh, Logger: n.log, Locks: n.opts.Locks, Verify: n.opts.AfterCrash,
 		NewMachine: func(s kv.Store) (replica.StateMachine, error) {
 			m, err := fsm.New(s, fsm.Options{})
 			if err != nil {

@@ -22,6 +22,13 @@ const (
 
 // Options of Open.
 type Options struct {
+	// Verify: every table is read once before it is mapped, see Options.verify. For
+	// the start after a crash, which may have been the drive's fault. An error is
+	// errs.Unavailable; the index is left for another time.
+	Verify bool
+	// Verified is told of the bytes read for Verify, as they are. May be nil.
+	Verified func(bytes int)
+
 	// Checkpoint is where a live directory is rebuilt from when the last stop was
 	// not a clean one. Empty: from nothing.
 	Checkpoint string
@@ -60,6 +67,9 @@ func Open(base string, o Options) (*Badger, error) {
 			return nil, errs.E(op, errs.Other, err)
 		}
 	}
+	if err := o.verify(keep); err != nil {
+		return nil, err
+	}
 	if keep != "" {
 		if b, err := openIndex(base, keep, o); err == nil {
 			return b, nil
@@ -69,6 +79,9 @@ func Open(base string, o Options) (*Badger, error) {
 		if err := os.RemoveAll(keep); err != nil {
 			return nil, errs.E(op, errs.Other, err)
 		}
+	}
+	if err := o.verify(o.Checkpoint); err != nil { // the live tables are links to its
+		return nil, err
 	}
 	dir := filepath.Join(base, fmt.Sprintf("%s%08d", livePrefix, next))
 	if o.Checkpoint == "" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -172,8 +173,16 @@ func (g *Group) openAll(list []surveyed) (nodes []*node, histories []history, da
 	for i, s := range list {
 		wg.Go(func() {
 			var o opened
-			err := guard(startLimit, func() (err error) {
-				if o.n, err = openNode(s.dir, s.ident, &g.opts, g.onFail); err != nil {
+			var read atomic.Int64
+			opts := g.opts
+			opts.verified = func(n int) {
+				read.Add(int64(n))
+				if g.opts.verified != nil {
+					g.opts.verified(n)
+				}
+			}
+			err := guardMoving(startLimit, &read, func() (err error) {
+				if o.n, err = openNode(s.dir, s.ident, &opts, g.onFail); err != nil {
 					return err
 				}
 				o.h, err = o.n.history()

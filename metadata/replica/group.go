@@ -39,7 +39,12 @@ type Options struct {
 	HeartbeatTimeout time.Duration
 	// Locks takes the replicas' locks. Nil: they end with the process.
 	Locks *flock.Keeper
+	// Verify: the indexes are read through before they are mapped, at Open: a drive
+	// that can't be read is left out then and does not end the process, see
+	// kv.Options. It takes as long as reading them takes.
+	Verify bool
 
+	verified func(bytes int)      // see kv.Options; of one replica
 	wrapDisk func(Dir, disk) disk // for tests: between a replica and its log
 	exchange *exchange            // of the group; set by Open
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"sync/atomic"
 	"time"
 
 	"twofold/internal/errs"
@@ -10,6 +11,12 @@ import (
 // ends that goroutine (logStore.die), and one that hangs leaves it behind. The raft
 // library panics where a log holds what it can't decode; that is an error here.
 func guard(limit time.Duration, f func() error) error {
+	return guardMoving(limit, new(atomic.Int64), f)
+}
+
+// guardMoving is guard for work of unknown length: limit is how long moved may stand
+// still.
+func guardMoving(limit time.Duration, moved *atomic.Int64, f func() error) error {
 	ch := make(chan error, 1)
 	go func() {
 		err := errs.Newf("replica", errs.Unavailable, "the drive failed")
@@ -21,12 +28,18 @@ func guard(limit time.Duration, f func() error) error {
 		}()
 		err = f()
 	}()
-	t := time.NewTimer(limit)
+	t := time.NewTicker(limit)
 	defer t.Stop()
-	select {
-	case err := <-ch:
-		return err
-	case <-t.C:
-		return errs.Newf("replica", errs.Unavailable, "the drive does not answer")
+	for last := int64(0); ; {
+		select {
+		case err := <-ch:
+			return err
+		case <-t.C:
+		}
+		now := moved.Load()
+		if now == last {
+			return errs.Newf("replica", errs.Unavailable, "the drive does not answer")
+		}
+		last = now
 	}
 }

@@ -45,6 +45,8 @@ type stateHost struct {
 	newMachine func(kv.Store) (StateMachine, error)
 	fail       func(error)
 	log        *slog.Logger
+	verify     bool            // at the first open
+	verified   func(bytes int) // of verify
 
 	cur atomic.Pointer[index]
 
@@ -72,7 +74,9 @@ func (h *stateHost) open(fresh bool) error {
 		}
 	}
 	meta, dir := h.snaps.newest()
-	store, err := kv.Open(h.base, kv.Options{Checkpoint: dir, Fresh: fresh, Bulky: fsm.Bulky, Logger: h.log})
+	store, err := kv.Open(h.base, kv.Options{
+		Checkpoint: dir, Fresh: fresh, Bulky: fsm.Bulky, Logger: h.log, Verify: h.verify, Verified: h.verified,
+	})
 	if err != nil {
 		return err
 	}
@@ -92,6 +96,7 @@ func (h *stateHost) open(fresh bool) error {
 		return err
 	}
 	h.share(m)
+	h.verify = false // what is rebuilt later comes from a process that lives
 	h.cur.Store(&index{store, m})
 	return nil
 }

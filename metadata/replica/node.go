@@ -128,7 +128,10 @@ func (n *node) claimLog(ident identity) (identity, error) {
 // wire makes what stands between the files and the raft instance.
 func (n *node) wire() {
 	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
-	n.host = &stateHost{base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log, exchange: n.opts.exchange}
+	n.host = &stateHost{
+		base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log,
+		exchange: n.opts.exchange, verify: n.opts.Verify, verified: n.opts.verified,
+	}
 }
 
 // reborn is the same replica, stopped before, ready to be started again.
