@@ -6,6 +6,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -49,8 +50,9 @@ var built = sync.OnceValue(func() binary {
 	if err != nil {
 		return binary{err: err}
 	}
-	// One file for all test packages; go build leaves it alone when it is current.
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("twofold-e2e-%d", os.Getuid()), "twofold")
+	// One file for all test packages of a checkout: another one's program is not it.
+	sum := sha256.Sum256([]byte(root))
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("twofold-e2e-%d-%x", os.Getuid(), sum[:4]), "twofold")
 	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
 	cmd := exec.Command("go", "build", "-o", tmp, "./cmd/twofold")
 	cmd.Dir = root
