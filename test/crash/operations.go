@@ -87,23 +87,24 @@ func (w *worker) opMultipart() error {
 }
 
 func (w *worker) opGet() error {
-	p := w.somePath()
+	p, before := w.somePath(), w.r.mounts.Load()
 	b, _, absent, err := w.r.get(w.key(p))
-	return w.read1(p, b, absent, err, viewS3)
+	return w.read1(p, b, absent, err, viewS3, before)
 }
 
 func (w *worker) opRead() error {
-	p := w.somePath()
+	p, before := w.somePath(), w.r.mounts.Load()
 	b, err := os.ReadFile(w.r.path(w.key(p)))
 	absent := errors.Is(err, os.ErrNotExist)
 	if absent {
 		err = nil
 	}
-	return w.read1(p, b, absent, err, viewMount)
+	return w.read1(p, b, absent, err, viewMount, before)
 }
 
-// read1 compares what a read showed with what is to be there.
-func (w *worker) read1(p string, b []byte, absent bool, err error, view string) error {
+// read1 compares what a read showed with what is to be there. Before it began so many
+// mounts had been killed: it may be the answer of one that was killed since.
+func (w *worker) read1(p string, b []byte, absent bool, err error, view string, before int64) error {
 	var lie *inconsistent
 	if errors.As(err, &lie) {
 		w.bad("%v", err)
@@ -126,7 +127,7 @@ func (w *worker) read1(p string, b []byte, absent bool, err error, view string) 
 		w.bad("reading %s by %s: %s", p, view, why)
 		return errUnsure
 	}
-	x.saw(id, c, view, mounts)
+	x.saw(id, c, view, before)
 	return nil
 }
 

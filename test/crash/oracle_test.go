@@ -52,6 +52,31 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestStraddled: what a mount showed to a reader who came before the kill is not what
+// the next one has to show.
+func TestStraddled(t *testing.T) {
+	const killed = 1 // after the read began
+	w := newWorld()
+	id := w.create("f", content{}.write(0, 1000, 1))
+	w.write(id, 500, 100, 2, 0)
+	full, synced := w.inodes[id].now, content{}.write(0, 1000, 1)
+	show := func(c content) *tree {
+		return &tree{view: viewMount, files: map[string][]byte{"f": c.bytes()}}
+	}
+	if why := w.match(show(full), killed-1, killed, false); why != "" {
+		t.Fatal(why)
+	}
+	if !w.unsure(id, killed) {
+		t.Fatal("the dead mount's answer counts as the next one's")
+	}
+	if why := w.match(show(synced), killed, killed, false); why != "" {
+		t.Fatal(why)
+	}
+	if w.unsure(id, killed) || w.match(show(full), killed, killed, false) == "" {
+		t.Fatal("what the next mount showed does not stay")
+	}
+}
+
 // TestWorld: what an unsynced write may be after its mount was killed.
 func TestWorld(t *testing.T) {
 	w := newWorld()

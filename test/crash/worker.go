@@ -165,7 +165,7 @@ func (w *worker) look(view string) error {
 	mounts := w.r.mounts.Load()
 	var why []string
 	for _, x := range w.worlds {
-		s := x.match(t, mounts, w.mix.fault)
+		s := x.match(t, before, mounts, w.mix.fault)
 		if s == "" {
 			w.worlds = []*world{x}
 			return nil

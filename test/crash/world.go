@@ -249,8 +249,9 @@ func (w *world) saw(id int, c content, view string, mounts int64) {
 }
 
 // match reports what keeps t from being w; "" if nothing does, and then w has become
-// sure of everything that t shows.
-func (w *world) match(t *tree, mounts int64, failing bool) string {
+// sure of everything that t shows. So many mounts had been killed before t was read, and
+// afterwards.
+func (w *world) match(t *tree, before, mounts int64, failing bool) string {
 	var wrong []string
 	for _, p := range w.dirs() {
 		if !t.dirs[p] {
@@ -288,7 +289,7 @@ func (w *world) match(t *tree, mounts int64, failing bool) string {
 		return strings.Join(wrong, "\n    ")
 	}
 	for id, c := range seen {
-		w.saw(id, c, t.view, mounts)
+		w.saw(id, c, t.view, before)
 	}
 	return ""
 }
