@@ -162,12 +162,15 @@ func (b *Badger) Close() error {
 	b.gone.Store(true)
 	b.life.Lock() // waits for Views
 	defer b.life.Unlock()
-	list := b.values.save(b.dir)
-	if err := errors.Join(list, b.db.Close(), b.logs.close(), b.values.close()); err != nil {
+	list := b.values.list()
+	if err := errors.Join(b.db.Close(), b.logs.close(), b.values.close()); err != nil {
 		return errs.E(op, errs.Other, err)
 	}
 	if b.failed != nil {
 		return nil // no clean stop: the next Open rebuilds
+	}
+	if err := list.write(b.dir); err != nil {
+		return errs.E(op, errs.Other, err)
 	}
 	// The pins are not given back: Badger would empty the checkpoint's tables.
 	if _, err := writeFileList(b.dir, cleanList, b.durable.has); err != nil {

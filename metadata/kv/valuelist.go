@@ -43,13 +43,13 @@ func (v *values) list() valueList {
 	return l
 }
 
-// save writes the list to dir, without an fsync. A store that never had a value file
+// write writes the list to dir, without an fsync. A store that never had a value file
 // writes none, and stays one that older programs read.
-func (v *values) save(dir string) error {
-	if v.next == 1 {
+func (l valueList) write(dir string) error {
+	if l.Next == 1 {
 		return nil
 	}
-	raw, err := json.Marshal(v.list())
+	raw, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (v *values) cut(dir string) error {
 			return err
 		}
 	}
-	return v.save(dir)
+	return v.list().write(dir)
 }
 
 // load opens the files of a directory that may be trusted. What else of that kind

@@ -53,14 +53,14 @@ func checkLive(t interface{ Fatalf(string, ...any) }, b *Badger) {
 	}
 }
 
-// quiet waits until the cleaner has nothing to do.
+// quiet waits until the cleaner has nothing to do, and has done it.
 func quiet(t *testing.T, b *Badger) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		b.mu.Lock()
-		due := b.values.due()
+		due, files := b.values.due(), len(b.values.files)
 		b.mu.Unlock()
-		if !due {
+		if _, n := onDisk(t, b); !due && n == files {
 			return
 		}
 		if time.Now().After(end) {
@@ -256,6 +256,7 @@ func TestValuesReopen(t *testing.T) {
 	saved := dumpAll(t, b)
 	fill(t, b, 10, 1000, 3)
 	last := dumpAll(t, b)
+	quiet(t, b) // so that no file goes while it is copied
 	// The image of a process that was killed.
 	quiet(t, b) // no file goes while it is copied
 	if err := os.CopyFS(filepath.Join(base, "crash"), os.DirFS(dir)); err != nil {

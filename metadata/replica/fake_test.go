@@ -13,7 +13,8 @@ import (
 
 // fakeMachine is a small state machine: SetConfig sets a value, or, under a name
 // that begins with "+", adds one to a counter and returns what it was in ID. It
-// knows commands that come again by (Session, Seq).
+// knows commands that come again by (Session, Seq). Its keys of values begin with x,
+// so that large ones are bulky.
 type fakeMachine struct {
 	store   kv.Store
 	applied atomic.Uint64
@@ -66,11 +67,11 @@ func (m *fakeMachine) ApplyBatch(entries []Entry) ([]metadata.Result, error) {
 			case b.Name == "fail":
 				results[i] = metadata.Result{Failed: true, Kind: errs.Precondition, Msg: "asked to fail"}
 			case b.Name[0] == '+':
-				n, _ := strconv.ParseUint(string(get("c"+b.Name)), 10, 64)
+				n, _ := strconv.ParseUint(string(get("x"+b.Name)), 10, 64)
 				results[i].ID = n
-				over["c"+b.Name] = strconv.AppendUint(nil, n+1, 10)
+				over["x"+b.Name] = strconv.AppendUint(nil, n+1, 10)
 			default:
-				over["c"+b.Name] = b.Value
+				over["x"+b.Name] = b.Value
 			}
 			if c.Session != 0 {
 				over[key] = strconv.AppendUint(nil, results[i].ID, 10)
@@ -102,6 +103,6 @@ type fakeView struct {
 }
 
 func (v fakeView) Config(name string) ([]byte, error) {
-	b, err := v.r.Get([]byte("c" + name))
+	b, err := v.r.Get([]byte("x" + name))
 	return append([]byte(nil), b...), err
 }
