@@ -60,6 +60,7 @@ func TestReadAhead(t *testing.T) {
 	m := mountDirect(t, v, nil)
 	want := pattern(size)
 	must(t, os.WriteFile(m.path("f"), want, 0644))
+	m.awaitNoLease(t)
 	f, err := os.Open(m.path("f"))
 	must(t, err)
 	defer f.Close()
@@ -124,6 +125,7 @@ func TestReadAheadIsNotStale(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, os.WriteFile(m.path("f"), pattern(size), 0644))
+			m.awaitNoLease(t)
 			f, err := os.Open(m.path("f"))
 			must(t, err)
 			defer f.Close()
@@ -149,6 +151,7 @@ func TestReadAheadWhileChanged(t *testing.T) {
 	v := newFakeVolume()
 	m, other := mountDirect(t, v, nil), mountFake(t, v, nil)
 	must(t, os.WriteFile(m.path("f"), make([]byte, size), 0644))
+	m.awaitNoLease(t)
 	f, err := os.Open(m.path("f"))
 	must(t, err)
 	defer f.Close()
@@ -192,6 +195,7 @@ func TestReadAheadIsBounded(t *testing.T) {
 	v := newFakeVolume()
 	m := mountDirect(t, v, func(o *Options) { o.MaxAhead = most })
 	must(t, os.WriteFile(m.path("f"), pattern(4<<20), 0644))
+	m.awaitNoLease(t)
 	m.setHook(func(op string, _ twofold.Ino) error {
 		if n := m.s.f.aheads.inUse(); n > most {
 			t.Errorf("%d bytes read ahead", n)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"twofold"
 )
@@ -154,11 +155,23 @@ func TestReadOnlyMappingFollows(t *testing.T) {
 func TestDirectReadTakesNoLease(t *testing.T) {
 	m := mountDirect(t, newFakeVolume(), nil)
 	must(t, os.WriteFile(m.path("f"), []byte("content"), 0644))
+	m.awaitNoLease(t)
 	f, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
 	must(t, err)
 	defer f.Close()
 	readAt(t, f, 0, 7)
 	if held := m.holder.Held(); len(held.Writes) != 0 {
 		t.Fatalf("a read took the lease: %+v", held)
+	}
+}
+
+// awaitNoLease waits until writers' leases are given back: the kernel tells of a
+// file's end a moment after close(2).
+func (m *testMount) awaitNoLease(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); len(m.holder.Held().Writes) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a lease is not given back")
+		}
 	}
 }
