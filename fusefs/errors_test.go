@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -104,6 +105,45 @@ func TestNoSpaceIsTriedAgain(t *testing.T) {
 	must(t, f.Sync())
 	must(t, f.Close())
 	wantFile(t, m.path("f"), "Kept")
+}
+
+// TestRecallThatCantFlushIsRefused: while what a mount holds can't be written, others
+// are refused instead of shown the content without it, and nothing is lost.
+func TestRecallThatCantFlushIsRefused(t *testing.T) {
+	for _, k := range []errs.Kind{errs.NoSpace, errs.WriteQuorum} {
+		t.Run(k.String(), func(t *testing.T) {
+			v := newFakeVolume()
+			m, b, s3 := mountFake(t, v, nil), mountFake(t, v, nil), somebody{v.session()}
+			must(t, os.WriteFile(m.path("f"), []byte("committed"), 0644))
+			ino := s3.find(t, "f").Ino
+			var kind atomic.Int32
+			kind.Store(int32(k))
+			m.failWrites(&kind)
+			f, err := os.OpenFile(m.path("f"), os.O_RDWR, 0)
+			must(t, err)
+			_, err = f.WriteAt([]byte("WRITTEN"), 0)
+			must(t, err)
+			ctx := context.Background()
+			for range 2 {
+				if _, err := s3.GetAttr(ctx, ino); !errs.Is(err, errs.Unwritten) {
+					t.Fatalf("somebody else looks: %v", err)
+				}
+				if _, err := s3.Read(ctx, ino, 0, make([]byte, 9)); !errs.Is(err, errs.Unwritten) {
+					t.Fatalf("somebody else reads: %v", err)
+				}
+				_, err = os.ReadFile(b.path("f"))
+				wantErrno(t, err, syscall.EIO)
+				wantFile(t, m.path("f"), "WRITTENed")
+			}
+			kind.Store(-1)
+			if got := s3.get(t, "f"); got != "WRITTENed" {
+				t.Fatalf("others see %q when there is space again", got)
+			}
+			wantFile(t, b.path("f"), "WRITTENed")
+			must(t, f.Sync())
+			must(t, f.Close())
+		})
+	}
 }
 
 // TestUnavailableIsWaitedFor: while the store restarts, everything waits.

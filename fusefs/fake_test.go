@@ -190,20 +190,25 @@ func (s *fakeSession) before(op string, ino twofold.Ino) error {
 }
 
 // recall takes the write lease from whoever else has it, and returns with v.mu held.
-func (s *fakeSession) recall(ctx context.Context, ino twofold.Ino) {
+// The error is that of a holder that keeps it.
+func (s *fakeSession) recall(ctx context.Context, ino twofold.Ino) error {
 	v := s.v
 	v.mu.Lock()
 	for {
 		in := v.inodes[ino]
 		if in == nil || in.holder == nil || in.holder == s {
-			return
+			return nil
 		}
 		h, token := in.holder, in.token
 		v.mu.Unlock()
+		var err error
 		if h.holder != nil {
-			h.holder.Recall(ctx, ino, token)
+			err = h.holder.Recall(ctx, ino, token)
 		}
 		v.mu.Lock()
+		if errs.Is(err, errs.Unwritten) && in.holder == h && in.token == token {
+			return err
+		}
 		if in.holder == h && in.token == token {
 			in.holder = nil // given back, or fenced off
 		}
@@ -221,7 +226,10 @@ func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) 
 		if err != nil {
 			return api.Attr{}, err
 		}
-		s.recall(ctx, in.attr.Ino)
+		if err := s.recall(ctx, in.attr.Ino); err != nil {
+			s.v.mu.Unlock()
+			return api.Attr{}, err
+		}
 		_, again, err := s.v.entry(dir, name)
 		if err != nil || again == in {
 			a := in.attr
@@ -236,7 +244,11 @@ func (s *fakeSession) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, e
 	if err := s.before("GetAttr", ino); err != nil {
 		return api.Attr{}, err
 	}
-	s.recall(ctx, ino)
+	err := s.recall(ctx, ino)
+	if err != nil {
+		s.v.mu.Unlock()
+		return api.Attr{}, err
+	}
 	in, err := s.v.get(ino)
 	if err != nil {
 		s.v.mu.Unlock()

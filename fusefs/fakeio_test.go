@@ -45,8 +45,11 @@ func (s *fakeSession) Read(ctx context.Context, ino twofold.Ino, off int64, p []
 	if err := s.before("Read", ino); err != nil {
 		return 0, err
 	}
-	s.recall(ctx, ino)
+	err := s.recall(ctx, ino)
 	defer s.v.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
 	in, err := s.v.get(ino)
 	if err != nil {
 		return 0, err
@@ -118,7 +121,11 @@ func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Le
 	if err := s.before("AcquireWrite", ino); err != nil {
 		return api.Lease{}, err
 	}
-	s.recall(ctx, ino)
+	err := s.recall(ctx, ino)
+	if err != nil {
+		s.v.mu.Unlock()
+		return api.Lease{}, err
+	}
 	in, err := s.v.get(ino)
 	if err != nil {
 		s.v.mu.Unlock()

@@ -36,6 +36,25 @@ func (n *node) settle(ctx context.Context, target uint64) error {
 	return nil
 }
 
+// press has a flush tried now, and waits until everything is committed or dropped,
+// or an attempt has failed that will be repeated: errs.Unwritten says why. n.mu is
+// held.
+func (n *node) press(ctx context.Context) error {
+	failures, target := n.failures, n.wseq
+	n.urge = true
+	n.broadcast()
+	for n.done < target {
+		if n.failures != failures {
+			return errs.E("fusefs.recall", errs.Unwritten, n.failing)
+		}
+		n.kick()
+		if err := n.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // runFlush is the inode's flusher: there is at most one, so that what the volume
 // has is always a prefix of what was written. Each layer is one atomic Write.
 func (n *node) runFlush() {
@@ -79,7 +98,7 @@ func (n *node) runFlush() {
 
 // committed notes a flush that the volume has; n.mu is held.
 func (n *node) committed(l *layer, a api.Attr) {
-	n.flushing, n.failing = nil, nil
+	n.flushing, n.failing, n.urge = nil, nil, false
 	n.done = l.seq
 	n.base = a
 	n.kver = max(n.kver, a.Version)
@@ -137,7 +156,7 @@ func (n *node) commit(l *layer, w api.Write) (api.Attr, error) {
 }
 
 // hope waits before another attempt at a flush that failed with err, if nobody
-// waits for its outcome yet. Until then new writes get err.
+// waits for its outcome yet. Until then new writes get err, and recalls are refused.
 func (n *node) hope(l *layer, err error, pause time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -145,14 +164,16 @@ func (n *node) hope(l *layer, err error, pause time.Duration) bool {
 		return false
 	}
 	n.failing = err
+	n.failures++
 	n.broadcast()
 	ctx, stop := context.WithTimeout(n.fs.ctx, pause)
 	defer stop()
-	for n.flushing == l && n.demand <= n.done {
+	for n.flushing == l && n.demand <= n.done && !n.urge {
 		if n.wait(ctx) != nil {
 			break
 		}
 	}
+	n.urge = false
 	return n.flushing == l && n.fs.ctx.Err() == nil
 }
 

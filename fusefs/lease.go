@@ -161,11 +161,19 @@ func (n *node) giveBack(token uint64) {
 	n.lease = leaseClosing
 	n.broadcast()
 	for n.token == token && (n.op || n.done < n.wseq) {
-		if n.op {
-			if n.wait(n.fs.ctx) != nil {
-				return
-			}
-		} else if n.settle(n.fs.ctx, n.wseq) != nil {
+		err := error(nil)
+		switch {
+		case n.op:
+			err = n.wait(n.fs.ctx)
+		case n.writers == 0: // nobody is left to be told
+			err = n.settle(n.fs.ctx, n.wseq)
+		default:
+			err = n.press(n.fs.ctx)
+		}
+		if errs.Is(err, errs.Unwritten) && n.token == token {
+			n.refuse(err)
+		}
+		if err != nil {
 			return
 		}
 	}
@@ -186,6 +194,16 @@ func (n *node) giveBack(token uint64) {
 	if late {
 		n.invalidate() // a store that raced with the recall becomes a write of its own
 	}
+}
+
+// refuse keeps the lease, and what can't be written now, instead of giving it back
+// without the bytes: others would not see what write(2) has returned for. n.mu is
+// held.
+func (n *node) refuse(err error) {
+	n.lease = leaseHeld
+	n.refusals++
+	n.refusal = err
+	n.broadcast()
 }
 
 // drain makes the kernel write back and drop the pages of a file that may be
@@ -232,7 +250,8 @@ func (n *node) returnIdle(ctx context.Context) {
 	}
 }
 
-// recall is the volume asking for the lease.
+// recall is the volume asking for the lease. errs.Unwritten: what is held can't be
+// written now, and is kept.
 func (n *node) recall(ctx context.Context, token uint64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -243,7 +262,10 @@ func (n *node) recall(ctx context.Context, token uint64) error {
 		n.revoked = max(n.revoked, token)
 		return nil
 	}
-	for n.token != 0 && n.token == token {
+	for refusals := n.refusals; n.token != 0 && n.token == token; {
+		if n.refusals != refusals {
+			return n.refusal
+		}
 		if n.lease == leaseHeld {
 			n.startGiveBack()
 		}

@@ -53,6 +53,10 @@ type node struct {
 	rev      uint64 // moves when what the volume has is about to change under a reader
 	sum      digest // of what is committed
 	failing  error  // why the flush in flight is being tried again: new writes get it
+	failures uint64 // attempts at flushes that are being tried again
+	urge     bool   // somebody wants an attempt now
+	refusals uint64 // recalls that could not be met
+	refusal  error  // why the last one could not
 
 	err    error  // why bytes were lost, for handles that have not heard of it
 	errSeq uint64 // how often that happened

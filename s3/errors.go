@@ -71,7 +71,7 @@ func codeOf(k errs.Kind) s3err.Code {
 		return s3err.InsufficientStorage
 	case errs.Quota:
 		return s3err.QuotaExceeded
-	case errs.WriteQuorum, errs.ReadQuorum:
+	case errs.WriteQuorum, errs.ReadQuorum, errs.Unwritten:
 		return s3err.SlowDown
 	case errs.Unavailable, errs.ReadOnly, errs.Fenced, errs.Stale:
 		return s3err.ServiceUnavailable

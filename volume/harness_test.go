@@ -163,6 +163,7 @@ type mount struct {
 	mu sync.Mutex
 	// what it holds, by inode
 	dirty map[twofold.Ino]*held
+	stuck bool // it can't write what it holds
 	lost  error
 }
 
@@ -190,6 +191,9 @@ func (m *mount) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	d := m.dirty[ino]
 	if d == nil || d.token != token {
 		return nil
+	}
+	if m.stuck {
+		return errs.Newf("test", errs.Unwritten, "no space")
 	}
 	delete(m.dirty, ino)
 	if _, err := m.s.Write(ctx, ino, api.Write{Token: token, Segments: d.segs, Size: d.size}); err != nil {

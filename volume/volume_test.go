@@ -138,6 +138,42 @@ func TestS3SeesWhatWriteReturnedFor(t *testing.T) {
 	}
 }
 
+// TestUnwrittenIsRefused: what a mount holds and can't write is not hidden: whoever
+// would have to be shown it is told to come again.
+func TestUnwrittenIsRefused(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	m, m2 := h.mount(), h.mount()
+	h.put("docs", "f", []byte("hello"))
+	a := m.lookup("docs", "f")
+	dir := m2.lookup("docs")
+	m.write(a.Ino, 0, "J")
+	m.mu.Lock()
+	m.stuck = true
+	m.mu.Unlock()
+	for name, look := range map[string]func() error{
+		"GET":  func() error { _, _, err := h.v.GetObject(ctx, "docs", "f"); return err },
+		"HEAD": func() error { _, err := h.v.HeadObject(ctx, "docs", "f"); return err },
+		"LIST": func() error { _, err := h.v.List(ctx, "docs", metadata.ListQuery{Max: 10}); return err },
+		"stat": func() error { _, err := m2.s.Lookup(ctx, dir.Ino, "f"); return err },
+		"write in another mount": func() error {
+			_, err := m2.s.AcquireWrite(ctx, a.Ino)
+			return err
+		},
+	} {
+		if err := look(); !errs.Is(err, errs.Unwritten) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.put("docs", "g", []byte("others go on"))
+	m.mu.Lock()
+	m.stuck = false
+	m.mu.Unlock()
+	if got := h.get("docs", "f"); string(got) != "Jello" {
+		t.Fatalf("GET: %q", got)
+	}
+}
+
 func TestOpenFileKeepsItsContentUnderAPut(t *testing.T) {
 	h := newHarness(t)
 	h.bucket("docs")

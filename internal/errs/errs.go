@@ -57,6 +57,7 @@ const (
 	Canceled           Kind = 40 // the caller went away
 	Conflict           Kind = 41 // OperationAborted / ConditionalRequestConflict 409: changed underneath, retry
 	NotSupportedRename Kind = 42 // renameat2 flag combination (EINVAL)
+	Unwritten          Kind = 43 // a mount holds changes that it can't write now; retry later (EIO, SlowDown 503)
 )
 
 var names = [...]string{
@@ -67,7 +68,7 @@ var names = [...]string{
 	"no such bucket", "bucket exists", "bucket not empty", "bad bucket name", "no such upload", "invalid part",
 	"parts out of order", "part too small", "no such attribute", "not supported", "too many links",
 	"directory into itself", "busy", "range not satisfiable", "incomplete body", "digest mismatch", "canceled",
-	"conflict", "rename flags not supported",
+	"conflict", "rename flags not supported", "a mount holds changes that can't be written now",
 }
 
 // String names the kind in words.

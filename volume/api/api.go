@@ -157,7 +157,9 @@ type Holder interface {
 	// Recall asks for the write lease back: flush what is held (with Write, under
 	// the token) and ReleaseWrite, or just ReleaseWrite. It returns when that is
 	// done. It must make progress without waiting for any FUSE request in flight.
-	// A token that the holder does not have is answered with nil at once.
+	// A token that the holder does not have is answered with nil at once. errs.Unwritten
+	// says that what is held can't be written now (no space, too few drives): it is
+	// kept, and the lease with it; whoever asked for the inode is refused.
 	Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	// Held lists the leases and open files the holder believes to have, for a
 	// server that came back without memory of them.

@@ -33,7 +33,8 @@ type Holder interface {
 	// ID is the session's.
 	ID() twofold.SessionID
 	// Recall asks for the lease back and returns when it was released, or when it
-	// can't be known (connection lost). Called without locks held.
+	// can't be known (connection lost). errs.Unwritten: the holder can't write what it
+	// has, and keeps it and the lease. Called without locks held.
 	Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	// Silent is how long nothing was heard of the session; a session known to be
 	// dead answers a very long time.
@@ -63,10 +64,15 @@ type Table struct {
 type state struct {
 	holder    Holder
 	token     uint64
-	busy      int // flushes under the token that are under way
-	exclusive int // excluders at work or waiting
-	recalling bool
+	busy      int           // flushes under the token that are under way
+	exclusive int           // excluders at work or waiting
+	recalling *recall       // under way; nil if none is
 	changed   chan struct{} // closed and renewed at each change
+}
+
+// recall is one attempt to get a lease back, for all who wait for it.
+type recall struct {
+	err error // errs.Unwritten once the holder has refused; Table.mu
 }
 
 // NewTable returns a table that is not ready: see Ready. A holder is given term to
@@ -139,7 +145,8 @@ func (t *Table) wait(ctx context.Context, ch <-chan struct{}) error {
 }
 
 // Acquire grants the write lease of ino to h, recalling another holder's first. A
-// holder that has it gets its token again.
+// holder that has it gets its token again. errs.Unwritten where the other can't give
+// it back.
 func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token uint64, err error) {
 	if err := t.waitReady(ctx); err != nil {
 		return 0, err
@@ -147,10 +154,14 @@ func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token u
 	for {
 		t.mu.Lock()
 		s := t.stateOf(ino)
+		var rec *recall
 		switch {
-		case s.exclusive > 0 || s.recalling && s.holder != nil:
+		case s.exclusive > 0 || s.recalling != nil && s.holder != nil:
 			// an excluder is at work, or the lease is on its way back: also from
 			// this holder, which must not have the old token renewed under it
+			if s.holder != nil && s.holder.ID() != h.ID() {
+				rec = s.recalling
+			}
 		case s.holder == nil:
 			t.lastToken++
 			token := t.lastToken
@@ -162,14 +173,27 @@ func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token u
 			t.mu.Unlock()
 			return token, nil
 		default:
-			t.recallLocked(ino, s)
+			rec = t.recallLocked(ino, s)
 		}
 		ch := s.changed
 		t.mu.Unlock()
 		if err := t.wait(ctx, ch); err != nil {
 			return 0, err
 		}
+		if err := t.refused(rec); err != nil {
+			return 0, err
+		}
 	}
+}
+
+// refused is why the holder does not give the lease back, if it said so to rec.
+func (t *Table) refused(rec *recall) error {
+	if rec == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return rec.err
 }
 
 // Reclaim gives h a lease that it held before this process started. It may be
@@ -250,7 +274,8 @@ func (t *Table) endUse(ino twofold.Ino, s *state) {
 }
 
 // Exclude recalls the lease of ino and keeps it from being granted until end is
-// called. Excluders do not exclude each other.
+// called. Excluders do not exclude each other. errs.Unwritten where the holder can't
+// give it back.
 func (t *Table) Exclude(ctx context.Context, ino twofold.Ino) (end func(), err error) {
 	if err := t.waitReady(ctx); err != nil {
 		return nil, err
@@ -259,11 +284,14 @@ func (t *Table) Exclude(ctx context.Context, ino twofold.Ino) (end func(), err e
 	s := t.stateOf(ino)
 	s.exclusive++
 	for s.holder != nil {
-		t.recallLocked(ino, s)
+		rec := t.recallLocked(ino, s)
 		ch := s.changed
 		t.mu.Unlock()
 		err := t.wait(ctx, ch)
 		t.mu.Lock()
+		if err == nil {
+			err = rec.err
+		}
 		if err != nil {
 			s.exclusive--
 			t.wake(ino, s)
@@ -293,6 +321,7 @@ func (t *Table) Generation(ctx context.Context) (uint64, error) {
 // Settled reports whether a snapshot taken after Generation returned gen shows
 // everything that was written to inos under leases of others than self. If not, it
 // recalls what is leased, waits for it, and returns false: take another snapshot.
+// errs.Unwritten where a holder can't write what it has: no snapshot shows it.
 func (t *Table) Settled(ctx context.Context, gen uint64, self twofold.SessionID, inos ...twofold.Ino) (bool, error) {
 	t.mu.Lock()
 	settled := true
@@ -326,31 +355,38 @@ func (t *Table) waitFree(ctx context.Context, ino twofold.Ino, self twofold.Sess
 	}
 	token := s.token
 	for s.holder != nil && s.token == token {
-		t.recallLocked(ino, s)
+		rec := t.recallLocked(ino, s)
 		ch := s.changed
 		t.mu.Unlock()
 		if err := t.wait(ctx, ch); err != nil {
 			return err
 		}
 		t.mu.Lock()
+		if rec.err != nil {
+			t.mu.Unlock()
+			return rec.err
+		}
 	}
 	t.mu.Unlock()
 	return nil
 }
 
-// recallLocked starts a recall of the lease of s, once; t.mu is held.
-func (t *Table) recallLocked(ino twofold.Ino, s *state) {
-	if s.recalling || s.holder == nil {
-		return
+// recallLocked starts a recall of the lease of s, or joins the one under way. t.mu
+// is held, and there is a holder.
+func (t *Table) recallLocked(ino twofold.Ino, s *state) *recall {
+	if s.recalling == nil {
+		s.recalling = &recall{}
+		go t.recall(ino, s, s.recalling, s.holder, s.token)
 	}
-	s.recalling = true
-	go t.recall(ino, s, s.holder, s.token)
+	return s.recalling
 }
 
 // recall asks the holder for the lease until it is released, or until the holder
 // was silent for the term: then the lease is revoked, and what its holder still
-// sends under the token is refused. A slow holder that is alive is waited for.
-func (t *Table) recall(ino twofold.Ino, s *state, h Holder, token uint64) {
+// sends under the token is refused. A slow holder that is alive is waited for. One
+// that can't write what it has keeps the lease: those who wait are told, and whoever
+// comes next makes it try again.
+func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	asked := make(chan error, 1)
@@ -364,7 +400,7 @@ func (t *Table) recall(ino twofold.Ino, s *state, h Holder, token uint64) {
 		idle := s.busy == 0
 		changed := s.changed
 		if gone {
-			s.recalling = false
+			s.recalling = nil
 			t.wake(ino, s)
 			t.mu.Unlock()
 			return
@@ -372,7 +408,7 @@ func (t *Table) recall(ino twofold.Ino, s *state, h Holder, token uint64) {
 		if idle && h.Silent() > t.term {
 			t.log.Warn("write lease revoked: its mount was not heard of for the lease term",
 				"inode", ino, "session", h.ID(), "term", t.term)
-			s.recalling = false
+			s.recalling = nil
 			t.dropLocked(ino, s)
 			t.mu.Unlock()
 			return
@@ -380,6 +416,17 @@ func (t *Table) recall(ino twofold.Ino, s *state, h Holder, token uint64) {
 		t.mu.Unlock()
 		select {
 		case err := <-asked:
+			if errs.Is(err, errs.Unwritten) {
+				t.log.Warn("a mount can't write what it holds", "inode", ino, "session", h.ID(), "err", err)
+				t.mu.Lock()
+				if s.holder != nil && s.token == token {
+					rec.err = err
+				}
+				s.recalling = nil
+				t.wake(ino, s)
+				t.mu.Unlock()
+				return
+			}
 			if err != nil {
 				t.log.Debug("recall not answered", "inode", ino, "session", h.ID(), "err", err)
 			} else {

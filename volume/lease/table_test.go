@@ -306,3 +306,47 @@ func TestMutualExclusion(t *testing.T) {
 		t.Fatalf("only %d writes: nothing was tested", next.Load())
 	}
 }
+
+// TestHolderRefuses: a holder that can't write what it has keeps its lease; all who
+// wait are told, and whoever comes later makes it try again.
+func TestHolderRefuses(t *testing.T) {
+	tab := readyTable(t)
+	var full atomic.Bool
+	full.Store(true)
+	h := &fakeHolder{id: 1}
+	h.recall = func(ino twofold.Ino, token uint64) error {
+		if full.Load() {
+			return errs.E("test", errs.Unwritten, nil)
+		}
+		tab.Release(h, ino, token)
+		return nil
+	}
+	ctx := context.Background()
+	token := must[uint64](t)(tab.Acquire(ctx, h, ino))
+	other := gives(tab)
+	other.id = 2
+	for range 2 {
+		gen := must[uint64](t)(tab.Generation(ctx))
+		if _, err := tab.Settled(ctx, gen, 0, ino); !errs.Is(err, errs.Unwritten) {
+			t.Fatalf("an observer: %v", err)
+		}
+		if _, err := tab.Exclude(ctx, ino); !errs.Is(err, errs.Unwritten) {
+			t.Fatalf("an excluder: %v", err)
+		}
+		if _, err := tab.Acquire(ctx, other, ino); !errs.Is(err, errs.Unwritten) {
+			t.Fatalf("another holder: %v", err)
+		}
+		end, err := tab.Use(ctx, h, ino, token)
+		if err != nil {
+			t.Fatalf("the holder's flush: %v", err)
+		}
+		end()
+		if again := must[uint64](t)(tab.Acquire(ctx, h, ino)); again != token {
+			t.Fatalf("the holder has token %d, had %d", again, token)
+		}
+	}
+	full.Store(false)
+	if got := must[uint64](t)(tab.Acquire(ctx, other, ino)); got <= token {
+		t.Fatalf("token %d after %d", got, token)
+	}
+}

@@ -363,6 +363,22 @@ func TestRecallAcrossReconnect(t *testing.T) {
 	}
 }
 
+// A mount that can't write what it holds says so, and why.
+func TestRecallIsRefused(t *testing.T) {
+	st := newStore(newCounter().hook)
+	n := startNode(t, st)
+	c := dialNode(t, n.addr, &mount{onRecall: func(context.Context, twofold.Ino, uint64) error {
+		return errs.E("test", errs.Unwritten, errs.Newf("test", errs.NoSpace, "the drives are full"))
+	}})
+	st.mu.Lock()
+	s := st.sessions[c.SessionID()]
+	st.mu.Unlock()
+	err := s.holder.Recall(timeout(t, 20*time.Second), 5, 1)
+	if !errs.Is(err, errs.Unwritten) || !strings.Contains(err.Error(), "the drives are full") {
+		t.Fatalf("got %v", err)
+	}
+}
+
 // With no connection, a recall waits until its context ends.
 func TestRecallWithoutConnection(t *testing.T) {
 	st := newStore(newCounter().hook)
