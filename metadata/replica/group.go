@@ -44,9 +44,10 @@ type Options struct {
 	// kv.Options. It takes as long as reading them takes.
 	Verify bool
 
-	verified func(bytes int)      // see kv.Options; of one replica
-	wrapDisk func(Dir, disk) disk // for tests: between a replica and its log
-	exchange *exchange            // of the group; set by Open
+	verified func(bytes int)                                   // see kv.Options; of one replica
+	wrapDisk func(Dir, disk) disk                              // for tests: between a replica and its log
+	space    func(path string) (free, total uint64, err error) // for tests: in the place of statfs(2)
+	exchange *exchange                                         // of the group; set by Open
 }
 
 // Group is the replicated metadata. Safe for concurrent use.
@@ -90,6 +91,9 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	}
 	if o.HeartbeatTimeout == 0 {
 		o.HeartbeatTimeout = time.Second
+	}
+	if o.space == nil {
+		o.space = space
 	}
 	if o.NewMachine == nil || len(o.Dirs) == 0 {
 		return nil, errs.Newf(op, errs.Invalid, "drives and a state machine are needed")

@@ -71,7 +71,7 @@ func TestGuardMoving(t *testing.T) {
 	}()
 	defer close(stop)
 	ends := make(chan struct{})
-	time.AfterFunc(500*time.Millisecond, func() { close(ends) })
+	time.AfterFunc(200*time.Millisecond, func() { close(ends) })
 	if err := guardMoving(50*time.Millisecond, &moved, func() error { <-ends; return nil }); err != nil {
 		t.Error(err)
 	}

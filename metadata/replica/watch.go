@@ -74,7 +74,7 @@ func (n *node) watchAnchor() {
 		}
 		done := n.store.busy.start()
 		err := n.anchor.holds()
-		if free, total, ferr := space(n.dir.Path); ferr == nil {
+		if free, total, ferr := n.opts.space(n.dir.Path); ferr == nil {
 			n.full.Store(free < min(reserve, total/50))
 		}
 		done()
