@@ -122,9 +122,41 @@ func (n *Node) remember(d *drive.Local) {
 	n.drives = append(n.drives, d)
 }
 
+// How often keepReplicas looks, and how seldom while that fails.
+const (
+	replicaEvery = 10 * time.Second
+	replicaRest  = 10 * time.Minute
+)
+
+// keepReplicas looks now and then whether there are as many metadata replicas as the
+// layout wants. Most events that take one away or bring one back are the monitor's;
+// but a replica may go out, or not open, on a drive that is there all the time: a
+// file of it could not be read, or the drive hung for a while.
+func (n *Node) keepReplicas() {
+	for wait := replicaEvery; ; {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		ctx, cancel := context.WithTimeout(n.ctx, time.Minute)
+		if n.addReplica(ctx) {
+			wait = replicaEvery
+		} else {
+			wait = min(2*wait, replicaRest)
+		}
+		cancel()
+	}
+}
+
 // addReplica gives drives without a metadata replica one, until there are as many as
-// the layout wants.
-func (n *Node) addReplica(ctx context.Context) {
+// the layout wants. It reports whether that succeeded; while another call is at work
+// it leaves it to that one.
+func (n *Node) addReplica(ctx context.Context) (ok bool) {
+	if !n.adding.TryLock() {
+		return true
+	}
+	defer n.adding.Unlock()
 	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
 	members := map[twofold.DriveID]bool{}
 	for _, m := range n.group.Status().Replicas {
@@ -146,12 +178,16 @@ func (n *Node) addReplica(ctx context.Context) {
 		drives = append(drives, d)
 	}
 	n.mu.Unlock()
+	ok = true
 	for _, i := range placement.Replicas(open, keep, want, nil)[len(keep):] {
 		d := drives[i]
-		if err := n.group.AddReplica(ctx, replicaDir(d)); err != nil {
+		err := n.group.AddReplica(ctx, replicaDir(d))
+		if err != nil && !errs.Is(err, errs.Exists) { // else it is being made
 			n.log.Warn("no metadata replica on this drive for now", "drive", d, "err", err)
+			ok = false
 		}
 	}
+	return ok
 }
 
 // present reports whether a drive's path still leads to it. Its state tells that too,

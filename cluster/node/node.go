@@ -59,6 +59,7 @@ type Node struct {
 	healer  *repair.Healer
 	monitor *drive.Monitor
 	orphans chan struct{} // asks for a walk for garbage
+	adding  sync.Mutex    // held by addReplica
 	running
 
 	mu     sync.Mutex

@@ -68,6 +68,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.log.Warn("the locks of the drives will not outlive this process", "err", err)
 	}
 	n.watchDrives()
+	n.wg.Go(n.keepReplicas)
 	return nil
 }
 
