@@ -101,6 +101,10 @@ func body(op Op) any {
 		return new(Nop)
 	case OpForgetSession:
 		return new(ForgetSession)
+	case OpTmpfile:
+		return new(Tmpfile)
+	case OpCopyRange:
+		return new(CopyRange)
 	}
 	return nil
 }

@@ -63,6 +63,7 @@ func appendInode(b []byte, i *Inode) []byte {
 			w.b = appendInt(w.b, n)
 		}
 	}
+	w.bool(32, i.Unnamed)
 	return w.end()
 }
 
@@ -164,6 +165,8 @@ func (r *cborReader) inodeRest(i *Inode, k uint64) {
 		for range n {
 			i.Parts = append(i.Parts, r.int())
 		}
+	case 32:
+		i.Unnamed = r.bool()
 	default:
 		r.fail(errField)
 	}

@@ -30,6 +30,7 @@ func genInode(t *rapid.T) *Inode {
 		Version: rapid.Uint64().Draw(t, "version"), ETag: text.Draw(t, "etag"), Headers: texts.Draw(t, "headers"), UserMeta: texts.Draw(t, "meta"),
 		Class: text.Draw(t, "class"), Parts: rapid.OneOf(rapid.Just([]int64(nil)), rapid.SliceOfN(rapid.Int64(), 1, 40)).Draw(t, "parts"),
 	}
+	i.Unnamed = rapid.Bool().Draw(t, "unnamed")
 	if rapid.Bool().Draw(t, "xattrs") {
 		i.Xattrs = rapid.MapOfN(text, rapid.SliceOf(rapid.Byte()), 1, 4).Draw(t, "xattr")
 	}
@@ -131,7 +132,7 @@ func TestHotRecords(t *testing.T) {
 
 // TestEveryOp: each operation has a body that goes there and back.
 func TestEveryOp(t *testing.T) {
-	for op := OpBeginSession; op <= OpForgetSession; op++ {
+	for op := OpBeginSession; op <= OpCopyRange; op++ {
 		want := &Command{Op: op, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: body(op)}
 		if want.Body == nil {
 			t.Fatalf("operation %d has no body", op)
@@ -207,6 +208,13 @@ func TestFrozen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	encoded := func(op Op, body any) []byte {
+		b, err := Encode(&Command{Op: op, Session: 1, Seq: 2, Acked: 3, Now: 10, Body: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
 	inode := &Inode{
 		Ino: 1024, Bucket: 1, Type: TypeFile, Mode: 0o644, UID: 1, GID: 2, ModeSet: true, UIDSet: true, GIDSet: true, Nlink: 1, Rdev: 3,
 		Size: 4, Stored: 5, Atime: 6, Mtime: 7, Ctime: 8, Btime: -9, Parent: 10, Name: "n", Children: 11, Subdirs: 12, Explicit: true,
@@ -219,6 +227,9 @@ func TestFrozen(t *testing.T) {
 	}{
 		{"command", "01870e0102030424a20119040002a201617802f5", command},
 		{"inode", "01b81f0119040002010301041901a40501060207f508f509f50a010b030c040d050e060f0710081128120a13616e140b150c16f517617418180d18196165181aa161486176181ba2616161316262626132181ca161784101181da301654352433332026176036b46554c4c5f4f424a454354181e6163181f820102", EncodeInode(inode)},
+		{"unnamed inode", "01a501190400020103010a001820f5", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeFile, Unnamed: true})},
+		{"tmpfile", "0187181a010203000aa4011904000219018003010402", encoded(OpTmpfile, Tmpfile{Parent: 1024, Mode: 0o600, UID: 1, GID: 2})},
+		{"copy range", "0187181b010203000aa70119040002050319040104060507060807f5", encoded(OpCopyRange, CopyRange{Src: 1024, SrcOff: 5, Dst: 1025, DstOff: 6, Len: 7, Mtime: 8, KillPriv: true})},
 		{"entry", "01a2011904000201", EncodeEntry(&Entry{Ino: 1024, Type: TypeFile})},
 		{"extent", "01a4010102020385500000000000000007000000000000000982010202021a001000000403", EncodeExtent(&Extent{Off: 1, Len: 2, Blob: blob, BlobOff: 3})},
 		{"inline extent", "01a2020205426869", EncodeExtent(&Extent{Len: 2, Data: []byte("hi")})},

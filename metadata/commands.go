@@ -39,6 +39,8 @@ const (
 	OpNop            Op = 24
 	OpForgetSession  Op = 25
 	OpCompacted      Op = 26
+	OpTmpfile        Op = 27
+	OpCopyRange      Op = 28
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -217,8 +219,8 @@ type (
 		Target    string      `cbor:"8,keyasint,omitempty"`
 		Exclusive bool        `cbor:"9,keyasint,omitempty"`
 	}
-	// Link is link(2): errs NotFound, Exists, Permission (directories),
-	// CrossBucket, TooManyLinks (65,000).
+	// Link is link(2): errs NotFound (also of an inode that lost its last name),
+	// Exists, Permission (directories), CrossBucket, TooManyLinks (65,000).
 	Link struct {
 		Ino    twofold.Ino `cbor:"1,keyasint"`
 		Parent twofold.Ino `cbor:"2,keyasint"`
@@ -270,6 +272,29 @@ type (
 		Size     int64        `cbor:"4,keyasint,omitempty"`
 		Mtime    twofold.Time `cbor:"5,keyasint,omitempty"`
 		ETag     string       `cbor:"6,keyasint,omitempty"`
+		KillPriv bool         `cbor:"7,keyasint,omitempty"`
+	}
+	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
+	// name, which Link may give it one. It waits for FreeInode like an unlinked one.
+	// A setgid parent gives its group. errs: Stale, NotFound (a removed Parent), NotDir.
+	Tmpfile struct {
+		Parent twofold.Ino `cbor:"1,keyasint"`
+		Mode   uint32      `cbor:"2,keyasint"`
+		UID    uint32      `cbor:"3,keyasint"`
+		GID    uint32      `cbor:"4,keyasint"`
+	}
+	// CopyRange is copy_file_range(2): Dst's content in [DstOff, DstOff+n) becomes
+	// Src's in [SrcOff, SrcOff+n), holes as holes, by reference to the same blobs.
+	// Result.ID is n: less than Len at the source's end, and where that would be too
+	// many extents for one command. Set-id bits are cleared where KillPriv.
+	// errs: Stale, IsDir, Invalid (overlapping ranges of one inode), TooLarge.
+	CopyRange struct {
+		Src      twofold.Ino  `cbor:"1,keyasint"`
+		SrcOff   int64        `cbor:"2,keyasint,omitempty"`
+		Dst      twofold.Ino  `cbor:"3,keyasint"`
+		DstOff   int64        `cbor:"4,keyasint,omitempty"`
+		Len      int64        `cbor:"5,keyasint"`
+		Mtime    twofold.Time `cbor:"6,keyasint,omitempty"`
 		KillPriv bool         `cbor:"7,keyasint,omitempty"`
 	}
 	// Range is [Off, Off+Len).

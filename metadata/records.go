@@ -76,6 +76,10 @@ type Inode struct {
 	Checksum *Checksum         `cbor:"29,keyasint,omitempty"`
 	Class    string            `cbor:"30,keyasint,omitempty"` // storage class; empty is STANDARD
 	Parts    []int64           `cbor:"31,keyasint,omitempty"` // sizes of the parts of a multipart upload
+
+	// Unnamed: made by Tmpfile and never linked. Unlike an inode that lost its last
+	// name it may be given one.
+	Unnamed bool `cbor:"32,keyasint,omitempty"`
 	// 40-59 are kept for object versions, delete markers, tags, retention, owner.
 }
 

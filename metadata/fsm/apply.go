@@ -142,6 +142,10 @@ func (a *applier) dispatch(c *metadata.Command) (*metadata.Result, error) {
 		return a.setAttr(b)
 	case *metadata.Write:
 		return a.write(b)
+	case *metadata.Tmpfile:
+		return a.tmpfile(b)
+	case *metadata.CopyRange:
+		return a.copyRange(b)
 	case *metadata.SetXattrs:
 		return a.setXattrs(b)
 	case *metadata.CreateUpload:

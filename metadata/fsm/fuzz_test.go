@@ -44,7 +44,7 @@ func FuzzApply(f *testing.F) {
 	for _, body := range []any{metadata.Rmdir{Parent: 1024, Name: metadata.Name{Comp: "dir"}}, metadata.FreeInode{Ino: 1030, Max: 1},
 		metadata.CompleteUpload{Upload: twofold.UploadID{7}, Parts: []metadata.PartRef{{Number: 1, ETag: "p"}}}, metadata.AbortUpload{Upload: twofold.UploadID{7}},
 		metadata.DeleteBucket{Name: "b"}, metadata.EndSession{ID: 1}, metadata.ForgetSession{ID: 1}, metadata.TrashDone{Blobs: []twofold.BlobID{{}}}} {
-		for op := metadata.OpBeginSession; op <= metadata.OpForgetSession; op++ {
+		for op := metadata.OpBeginSession; op <= metadata.OpCopyRange; op++ {
 			if b, err := metadata.Encode(&metadata.Command{Op: op, Session: 1, Seq: 1000, Acked: 999, Body: body}); err == nil {
 				f.Add(b)
 			}

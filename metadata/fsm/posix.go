@@ -147,7 +147,7 @@ func (a *applier) link(c *metadata.Link) (*metadata.Result, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case i == nil || i.Nlink == 0:
+	case i == nil || i.Nlink == 0 && !i.Unnamed:
 		return nil, refuse(errs.NotFound)
 	case i.Type == metadata.TypeDir:
 		return nil, refuse(errs.Permission)
@@ -166,10 +166,30 @@ func (a *applier) link(c *metadata.Link) (*metadata.Result, error) {
 	if old != nil {
 		return nil, refuse(errs.Exists)
 	}
+	if i.Unnamed {
+		i.Unnamed = false
+		a.del(orphanKey(i.Ino))
+	}
 	a.name(dir, c.Name.Comp, i)
 	i.Ctime = a.cmd.Now
 	a.explicit(dir)
 	return &metadata.Result{Inode: i, Parent: dir}, nil
+}
+
+// tmpfile makes a file that has no name yet, and so is an orphan.
+func (a *applier) tmpfile(c *metadata.Tmpfile) (*metadata.Result, error) {
+	dir, err := a.room(c.Parent)
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.newInode(dir.Bucket, metadata.TypeFile)
+	if err != nil {
+		return nil, err
+	}
+	setCreated(i, &metadata.Create{Type: metadata.TypeFile, Mode: c.Mode, UID: c.UID, GID: c.GID}, dir)
+	i.Unnamed = true
+	a.set(orphanKey(i.Ino), []byte{})
+	return &metadata.Result{Inode: i}, nil
 }
 
 func (a *applier) unlink(c *metadata.Unlink) (*metadata.Result, error) {

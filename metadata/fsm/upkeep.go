@@ -25,6 +25,8 @@ func (a *applier) freeInode(c *metadata.FreeInode) (*metadata.Result, error) {
 			return nil, err
 		}
 		if cut < maxFileLen {
+			i.Unnamed = false // with part of its content gone it can't be linked any more
+			a.touch(i)
 			return &metadata.Result{Inode: i, More: true}, nil
 		}
 	}
