@@ -31,6 +31,7 @@ type fakeInode struct {
 	attr    api.Attr
 	data    []byte
 	sink    bool // forget the bytes, keep the size
+	unnamed bool // of Tmpfile
 	entries map[string]twofold.Ino
 	sorted  []string // names of entries; of another length while outdated
 	parent  twofold.Ino
@@ -331,6 +332,20 @@ func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, 
 	return in.attr, false, nil
 }
 
+func (s *fakeSession) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (api.Attr, error) {
+	if err := s.before("Tmpfile", dir); err != nil {
+		return api.Attr{}, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if _, err := s.v.dir(dir); err != nil {
+		return api.Attr{}, err
+	}
+	in := s.v.add(c, 0)
+	in.attr.Nlink, in.unnamed = 0, true
+	return in.attr, nil
+}
+
 func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
 	if err := s.before("Link", ino); err != nil {
 		return api.Attr{}, err
@@ -348,9 +363,10 @@ func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name strin
 	if !errs.Is(err, errs.NotFound) {
 		return api.Attr{}, err
 	}
-	if in.attr.Nlink == 0 {
+	if in.attr.Nlink == 0 && !in.unnamed {
 		return api.Attr{}, fail(errs.NotFound)
 	}
+	in.unnamed = false
 	in.attr.Nlink++
 	in.attr.Ctime = s.v.now()
 	s.v.link(d, name, in)

@@ -117,6 +117,68 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 	return in.attr, nil
 }
 
+// Seek tells runs of zeros from other bytes: the fake has no extents.
+func (s *fakeSession) Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool) (int64, error) {
+	if err := s.before("Seek", ino); err != nil {
+		return 0, err
+	}
+	s.recall(ctx, ino)
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	if err != nil {
+		return 0, err
+	}
+	if off >= in.attr.Size {
+		return -1, nil
+	}
+	for ; off < in.attr.Size; off++ {
+		if (in.data[off] == 0) == hole {
+			return off, nil
+		}
+	}
+	if hole {
+		return in.attr.Size, nil
+	}
+	return -1, nil
+}
+
+func (s *fakeSession) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int64, error) {
+	if err := s.before("CopyRange", c.Dst); err != nil {
+		return api.Attr{}, 0, err
+	}
+	s.recall(ctx, c.Src) // v.mu is let go of: good enough with one copy at a time
+	s.v.mu.Unlock()
+	s.recall(ctx, c.Dst)
+	defer s.v.mu.Unlock()
+	src, err := s.v.get(c.Src)
+	if err != nil {
+		return api.Attr{}, 0, err
+	}
+	dst, err := s.v.get(c.Dst)
+	if err != nil {
+		return api.Attr{}, 0, err
+	}
+	for in, token := range map[*fakeInode]uint64{src: c.SrcToken, dst: c.DstToken} {
+		if token != 0 && (in.holder != s || in.token != token) || token == 0 && in.holder == s {
+			return api.Attr{}, 0, fail(errs.Fenced)
+		}
+	}
+	n := min(c.Len, src.attr.Size-c.SrcOff)
+	if n <= 0 {
+		return dst.attr, 0, nil
+	}
+	data := slices.Clone(src.data[c.SrcOff : c.SrcOff+n])
+	dst.resize(max(dst.attr.Size, c.DstOff+n))
+	copy(dst.data[c.DstOff:], data)
+	dst.attr.Version++
+	dst.attr.ETag = "opaque"
+	dst.attr.Mtime, dst.attr.Ctime = c.Mtime, max(s.v.now(), c.Mtime)
+	if c.KillPriv {
+		dst.attr.Mode = withoutSetID(dst.attr.Mode)
+	}
+	return dst.attr, n, nil
+}
+
 func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease, error) {
 	if err := s.before("AcquireWrite", ino); err != nil {
 		return api.Lease{}, err

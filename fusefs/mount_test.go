@@ -189,7 +189,6 @@ func TestPosix(t *testing.T) {
 		"FcntlFlockSetLk":     "asks for locks that the file system does",
 		"FcntlFlockLocksFile": "go-fuse skips it itself",
 		"OpenSymlinkRace":     "go-fuse skips it itself",
-		"FallocateKeepSize":   "nothing is reserved beyond the end, and that is said (EOPNOTSUPP)",
 	}
 	m := mountFake(t, newFakeVolume(), nil)
 	for name, f := range posixtest.All {

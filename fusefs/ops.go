@@ -8,9 +8,11 @@ import (
 //
 //	fsys.go       Forget
 //	ops_attr.go   GetAttr SetAttr StatFs
+//	ops_statx.go  Statx
 //	ops_name.go   Lookup Mknod Mkdir Unlink Rmdir Rename Link Symlink Readlink
 //	ops_dir.go    OpenDir ReadDir ReadDirPlus ReleaseDir FsyncDir
-//	ops_file.go   Create Open Release Flush Fsync Fallocate
+//	ops_file.go   Create Tmpfile Open Release Flush Fsync
+//	ops_range.go  Fallocate Lseek CopyFileRange
 //	ops_io.go     Read Write Writev
 //	ops_xattr.go  GetXAttr ListXAttr SetXAttr RemoveXAttr
 //
@@ -36,29 +38,10 @@ func (f *fsys) OnUnmount() {}
 // Access: with default_permissions the kernel decides by itself and never asks.
 func (f *fsys) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
 
-// Lseek: holes are not told; the kernel then answers SEEK_DATA and SEEK_HOLE as for
-// a file without any, from a size that it asks for.
-func (f *fsys) Lseek(<-chan struct{}, *fuse.LseekIn, *fuse.LseekOut) fuse.Status {
-	return fuse.ENOSYS
-}
-
-// CopyFileRange: the kernel copies through reads and writes instead.
-func (f *fsys) CopyFileRange(<-chan struct{}, *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
-	return 0, fuse.ENOSYS
-}
-
-// Tmpfile: open(2) with O_TMPFILE says EOPNOTSUPP, and programs fall back.
-func (f *fsys) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.Status {
-	return fuse.ENOSYS
-}
-
 // Ioctl: there are none.
 func (f *fsys) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
 	return fuse.Status(enotty)
 }
-
-// Statx: the kernel falls back on GetAttr (the birth time is not shown).
-func (f *fsys) Statx(<-chan struct{}, *fuse.StatxIn, *fuse.StatxOut) fuse.Status { return fuse.ENOSYS }
 
 // GetLk, SetLk, SetLkw: locks are local to the machine, kept by its kernel, which is
 // not told that we could do them.

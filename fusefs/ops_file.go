@@ -42,6 +42,38 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 	return st
 }
 
+// Tmpfile is open(2) with O_TMPFILE: a file without a name, that link(2) may give one
+// (the kernel forbids that where O_EXCL was given) and that goes with its last
+// descriptor otherwise.
+func (f *fsys) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	ctx := f.request(cancel, graceChange)
+	defer ctx.end()
+	for range tmpfileTries {
+		moment := f.released.now()
+		a, err := f.files.Tmpfile(ctx, twofold.Ino(in.NodeId), api.Create{
+			Type: metadata.TypeFile, Mode: in.Mode & 07777, UID: in.Uid, GID: in.Gid,
+		})
+		if err != nil {
+			return errno(err)
+		}
+		st := f.open(ctx, a.Ino, in.Flags&^syscall.O_TRUNC, false, &out.OpenOut)
+		if st == fuse.Status(syscall.ESTALE) {
+			continue // a second has passed, and it was collected as nobody had it open
+		}
+		if !st.Ok() {
+			return st
+		}
+		if st = f.made(ctx, a, moment, &out.EntryOut); !st.Ok() {
+			f.release(out.Fh)
+		}
+		return st
+	}
+	return fuse.Status(syscall.EBUSY)
+}
+
+// tmpfileTries bounds how often a file is made that is gone when it is to be opened.
+const tmpfileTries = 5
+
 // Open is open(2) of an inode that the kernel has looked up.
 func (f *fsys) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	grace := graceWait
@@ -166,47 +198,4 @@ func (h *file) sync(ctx context.Context) error {
 		return err
 	}
 	return n.tell(&h.seen)
-}
-
-const (
-	fallocKeepSize  = 1
-	fallocPunchHole = 2
-)
-
-// Fallocate is fallocate(2). Space is not reserved for ranges: there is nothing
-// between an extent and a hole; growing the file is what mode 0 does.
-func (f *fsys) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	file := f.handles.file(in.Fh)
-	if file == nil || !file.writer {
-		return fuse.EBADF
-	}
-	if in.Mode != 0 && in.Mode != fallocKeepSize|fallocPunchHole {
-		return fuse.ENOTSUP
-	}
-	off, length := int64(in.Offset), int64(in.Length)
-	if off < 0 || length <= 0 || off > twofold.MaxFileLen-length {
-		return fuse.Status(syscall.EFBIG)
-	}
-	ctx := f.request(cancel, graceChange)
-	defer ctx.end()
-	n := file.n
-	_, err := n.exclusive(ctx, true, -1, func(ctx context.Context, token uint64) (api.Attr, error) {
-		n.mu.Lock()
-		base, size := n.base, n.size
-		n.mu.Unlock()
-		w := api.Write{Token: token, Size: size, Mtime: twofold.Now(), KillPriv: in.Uid != 0}
-		if in.Mode == 0 {
-			if off+length <= size {
-				return base, nil
-			}
-			w.Size = off + length
-		} else {
-			if off >= size {
-				return base, nil
-			}
-			w.Punch = []metadata.Range{{Off: off, Len: min(length, size-off)}}
-		}
-		return f.files.Write(ctx, n.ino, w)
-	})
-	return errno(err)
 }

@@ -72,6 +72,21 @@ func (p *patient) Create(ctx context.Context, dir twofold.Ino, name string, c ap
 	return a, existed, err
 }
 
+func (p *patient) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a api.Attr, err error) {
+	err = p.try(ctx, "Tmpfile", func() error { a, err = p.to.Tmpfile(ctx, dir, c); return err })
+	return a, err
+}
+
+func (p *patient) Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool) (pos int64, err error) {
+	err = p.try(ctx, "Seek", func() error { pos, err = p.to.Seek(ctx, ino, off, hole); return err })
+	return pos, err
+}
+
+func (p *patient) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n int64, err error) {
+	err = p.try(ctx, "CopyRange", func() error { a, n, err = p.to.CopyRange(ctx, c); return err })
+	return a, n, err
+}
+
 func (p *patient) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
 	err = p.try(ctx, "Link", func() error { a, err = p.to.Link(ctx, ino, dir, name); return err })
 	return a, err

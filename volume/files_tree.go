@@ -57,6 +57,25 @@ func (s *Session) createBucket(ctx context.Context, name string, c api.Create) (
 	return attrOf(res.Inode), nil
 }
 
+// Tmpfile implements api.Files. In the root there is no bucket that it could be in.
+func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (api.Attr, error) {
+	if err := s.v.Placer.Writable(); err != nil {
+		return api.Attr{}, err
+	}
+	p, err := s.v.place(dir)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	if dir == twofold.RootIno || p.prefix != "" {
+		return api.Attr{}, errs.Newf("volume.Tmpfile", errs.Permission, "nothing can be made in this directory")
+	}
+	res, err := s.command(ctx, metadata.OpTmpfile, metadata.Tmpfile{Parent: p.dir, Mode: c.Mode, UID: c.UID, GID: c.GID})
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return attrOf(res.Inode), nil
+}
+
 // Link implements api.Files.
 func (s *Session) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
 	if err := s.v.Placer.Writable(); err != nil {

@@ -89,6 +89,20 @@ type Write struct {
 	KillPriv bool   // clear set-id bits
 }
 
+// CopyRange asks for copy_file_range(2): Dst's content in [DstOff, DstOff+Len) becomes
+// Src's from SrcOff on.
+type CopyRange struct {
+	Src      twofold.Ino  `cbor:"1,keyasint"`
+	SrcOff   int64        `cbor:"2,keyasint,omitempty"`
+	SrcToken uint64       `cbor:"3,keyasint,omitempty"` // of the caller's write lease of Src; 0: it has none
+	Dst      twofold.Ino  `cbor:"4,keyasint"`
+	DstOff   int64        `cbor:"5,keyasint,omitempty"`
+	DstToken uint64       `cbor:"6,keyasint,omitempty"` // likewise of Dst
+	Len      int64        `cbor:"7,keyasint"`
+	Mtime    twofold.Time `cbor:"8,keyasint,omitempty"`
+	KillPriv bool         `cbor:"9,keyasint,omitempty"` // clear Dst's set-id bits
+}
+
 // Lease is the right to hold unwritten bytes of an inode, or to cache it.
 type Lease struct {
 	_     struct{} `cbor:",toarray"`
@@ -119,6 +133,10 @@ type Files interface {
 	Rmdir(ctx context.Context, dir twofold.Ino, name string) error
 	Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error
 	Readlink(ctx context.Context, ino twofold.Ino) (string, error)
+	// Tmpfile makes a regular file without a name in dir's bucket (O_TMPFILE): of c,
+	// Mode, UID and GID count. Link may name it. It is not pinned: an Open within a
+	// second finds it, a later one may be told errs.Stale.
+	Tmpfile(ctx context.Context, dir twofold.Ino, c Create) (Attr, error)
 	// ReadDir lists entries behind cursor ("" from the start), at most max; eof
 	// tells that none are left. Without "." and "..".
 	ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) (entries []DirEntry, eof bool, err error)
@@ -133,6 +151,17 @@ type Files interface {
 	Read(ctx context.Context, ino twofold.Ino, off int64, p []byte) (int, error)
 	// Write commits durably what was flushed, and returns the new attributes.
 	Write(ctx context.Context, ino twofold.Ino, w Write) (Attr, error)
+	// Seek is lseek(2) with SEEK_DATA or, with hole, SEEK_HOLE, in what the volume
+	// has: the first byte at or behind off that is in an extent, or in none; the
+	// end of the file is a hole. -1 where there is none (ENXIO). It recalls
+	// other sessions' write leases, not the caller's own.
+	Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool) (int64, error)
+	// CopyRange lets a range of one file share the blobs of another one's, durably
+	// and as one change, and returns Dst's attributes and how many bytes that were:
+	// fewer than asked for at Src's end, and where one command can't do more. It
+	// recalls write leases of both that are not the caller's; the caller has
+	// flushed its own. errs.Fenced is about DstToken, errs.Conflict about SrcToken.
+	CopyRange(ctx context.Context, c CopyRange) (Attr, int64, error)
 
 	// AcquireWrite asks for the write lease; it waits while others give theirs
 	// back. A session that has it already gets the same token.

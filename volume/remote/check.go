@@ -111,6 +111,31 @@ func (r createReq) check() error {
 	return first(checkIno(r.Dir), checkName(r.Name))
 }
 
+func (r tmpfileReq) check() error {
+	if r.Create.Mode&^0o7777 != 0 {
+		return bad("mode %#o", r.Create.Mode)
+	}
+	return checkIno(r.Dir)
+}
+
+func (r seekReq) check() error {
+	if r.Off < 0 {
+		return bad("a seek from %d", r.Off)
+	}
+	return checkIno(r.Ino)
+}
+
+func (r copyReq) check() error {
+	c := r.Range
+	if c.SrcOff < 0 || c.DstOff < 0 || c.Len < 0 {
+		return bad("a copy of %d bytes at %d to %d", c.Len, c.SrcOff, c.DstOff)
+	}
+	if c.SrcOff > twofold.MaxFileLen || c.DstOff > twofold.MaxFileLen || c.Len > twofold.MaxFileLen {
+		return errs.Newf("remote.check", errs.TooLarge, "a copy of %d bytes at %d to %d", c.Len, c.SrcOff, c.DstOff)
+	}
+	return first(checkIno(c.Src), checkIno(c.Dst))
+}
+
 func (r readDirReq) check() error {
 	if r.Max < 1 || len(r.Cursor) > maxCursor {
 		return bad("a listing of %d entries behind a cursor of %d bytes", r.Max, len(r.Cursor))

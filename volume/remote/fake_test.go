@@ -50,6 +50,16 @@ func (h hooked) Create(ctx context.Context, dir twofold.Ino, name string, c api.
 	out, err := h.hook(ctx, "Create", dir, name, c)
 	return res[api.Attr](out, 0), res[bool](out, 1), err
 }
+func (h hooked) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (api.Attr, error) {
+	return one[api.Attr](h.hook(ctx, "Tmpfile", dir, c))
+}
+func (h hooked) Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool) (int64, error) {
+	return one[int64](h.hook(ctx, "Seek", ino, off, hole))
+}
+func (h hooked) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int64, error) {
+	out, err := h.hook(ctx, "CopyRange", c)
+	return res[api.Attr](out, 0), res[int64](out, 1), err
+}
 func (h hooked) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
 	return one[api.Attr](h.hook(ctx, "Link", ino, dir, name))
 }

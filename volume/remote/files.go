@@ -36,6 +36,12 @@ func (c *Client) Create(ctx context.Context, dir twofold.Ino, name string, cr ap
 	return a.Attr, a.Existed, err
 }
 
+// Tmpfile implements api.Files.
+func (c *Client) Tmpfile(ctx context.Context, dir twofold.Ino, cr api.Create) (a api.Attr, err error) {
+	err = do(ctx, c, change{method: mTmpfile, reply: &a}, tmpfileReq{dir, cr})
+	return a, err
+}
+
 // Link implements api.Files.
 func (c *Client) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
 	err = do(ctx, c, change{method: mLink, reply: &a}, linkReq{ino, dir, name})
@@ -120,6 +126,21 @@ func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api
 	// Under a lease it may be the flush that a recall waits for.
 	err = do(ctx, c, change{method: mWrite, urgent: w.Token != 0, payload: payload, reply: &a}, r)
 	return a, err
+}
+
+// Seek implements api.Files.
+func (c *Client) Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool) (pos int64, err error) {
+	_, err = c.ask(ctx, mSeek, seekReq{ino, off, hole}, &pos, nil)
+	return pos, err
+}
+
+// CopyRange implements api.Files.
+func (c *Client) CopyRange(ctx context.Context, r api.CopyRange) (api.Attr, int64, error) {
+	var a copyAns
+	// Under a lease a recall may wait for it.
+	urgent := r.SrcToken != 0 || r.DstToken != 0
+	err := do(ctx, c, change{method: mCopyRange, urgent: urgent, reply: &a}, copyReq{r})
+	return a.Attr, a.Copied, err
 }
 
 // AcquireWrite implements api.Files.

@@ -19,7 +19,7 @@ import (
 )
 
 // numberedMethods are those whose context must carry api.SeqOf.
-const numberedMethods = " SetAttr Create Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr "
+const numberedMethods = " SetAttr Create Tmpfile CopyRange Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr "
 
 func genIno() *rapid.Generator[twofold.Ino] {
 	return rapid.Custom(func(t *rapid.T) twofold.Ino { return twofold.Ino(rapid.Uint64Min(1).Draw(t, "ino")) })
@@ -87,6 +87,11 @@ func argument(t *rapid.T, m reflect.Method, i int) reflect.Value {
 			all = api.SetAttr{Mode: &mode}
 		}
 		v = all
+	case reflect.TypeFor[api.CopyRange]():
+		at := rapid.Int64Range(0, twofold.MaxFileLen)
+		v = api.CopyRange{Src: genIno().Draw(t, "src"), SrcOff: at.Draw(t, "srcoff"), SrcToken: rapid.Uint64().Draw(t, "srctoken"),
+			Dst: genIno().Draw(t, "dst"), DstOff: at.Draw(t, "dstoff"), DstToken: rapid.Uint64().Draw(t, "dsttoken"), Len: at.Draw(t, "len"),
+			Mtime: twofold.Time(rapid.Int64().Draw(t, "mtime")), KillPriv: rapid.Bool().Draw(t, "killpriv")}
 	case reflect.TypeFor[[]byte]():
 		v = rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "bytes")
 	case reflect.TypeFor[int64]():
@@ -132,6 +137,8 @@ func result(t *rapid.T, m reflect.Method, i int) any {
 		return rapid.SliceOfN(genName(), 1, 5).Draw(t, "strings")
 	case reflect.TypeFor[[]byte]():
 		return rapid.SliceOfN(rapid.Byte(), 1, 100).Draw(t, "bytes")
+	case reflect.TypeFor[int64]():
+		return rapid.Int64Range(-1, 1<<60).Draw(t, "n64")
 	case reflect.TypeFor[int]():
 		return rapid.IntRange(0, 200).Draw(t, "n") // of Read
 	default:

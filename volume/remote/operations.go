@@ -36,6 +36,9 @@ func operations() map[rpc.Method]operation {
 		mListXattr: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
 			return f.ListXattr(ctx, q.Ino)
 		}),
+		mSeek: plain(func(ctx context.Context, f api.Files, q seekReq) (any, error) {
+			return f.Seek(ctx, q.Ino, q.Off, q.Hole)
+		}),
 		mStatFS: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
 			return f.StatFS(ctx, q.Ino)
 		}),
@@ -46,6 +49,13 @@ func operations() map[rpc.Method]operation {
 		mCreate: once(func(ctx context.Context, f api.Files, q createReq, _ []byte) (any, error) {
 			a, existed, err := f.Create(ctx, q.Dir, q.Name, q.Create)
 			return createAns{a, existed}, err
+		}),
+		mTmpfile: once(func(ctx context.Context, f api.Files, q tmpfileReq, _ []byte) (any, error) {
+			return f.Tmpfile(ctx, q.Dir, q.Create)
+		}),
+		mCopyRange: once(func(ctx context.Context, f api.Files, q copyReq, _ []byte) (any, error) {
+			a, n, err := f.CopyRange(ctx, q.Range)
+			return copyAns{a, n}, err
 		}),
 		mLink: once(func(ctx context.Context, f api.Files, q linkReq, _ []byte) (any, error) {
 			return f.Link(ctx, q.Ino, q.Dir, q.Name)

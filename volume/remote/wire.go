@@ -36,6 +36,9 @@ const (
 	mListXattr    rpc.Method = 34
 	mRemoveXattr  rpc.Method = 35
 	mStatFS       rpc.Method = 36
+	mTmpfile      rpc.Method = 37
+	mSeek         rpc.Method = 38
+	mCopyRange    rpc.Method = 39
 
 	// mRecall is the one that the server sends.
 	mRecall rpc.Method = 64
@@ -90,6 +93,19 @@ type (
 		Attr    api.Attr `cbor:"1,keyasint"`
 		Existed bool     `cbor:"2,keyasint,omitempty"`
 	}
+	tmpfileReq struct {
+		Dir    twofold.Ino `cbor:"1,keyasint"`
+		Create api.Create  `cbor:"2,keyasint"`
+	}
+	seekReq struct {
+		Ino  twofold.Ino `cbor:"1,keyasint"`
+		Off  int64       `cbor:"2,keyasint,omitempty"`
+		Hole bool        `cbor:"3,keyasint,omitempty"`
+	}
+	copyAns struct {
+		Attr   api.Attr `cbor:"1,keyasint"`
+		Copied int64    `cbor:"2,keyasint,omitempty"`
+	}
 	linkReq struct {
 		Ino  twofold.Ino `cbor:"1,keyasint"`
 		Dir  twofold.Ino `cbor:"2,keyasint"`
@@ -128,6 +144,9 @@ type (
 		Mtime    twofold.Time     `cbor:"6,keyasint,omitempty"`
 		ETag     string           `cbor:"7,keyasint,omitempty"`
 		KillPriv bool             `cbor:"8,keyasint,omitempty"`
+	}
+	copyReq struct {
+		Range api.CopyRange `cbor:"1,keyasint"`
 	}
 	segment struct {
 		_   struct{} `cbor:",toarray"`
