@@ -1,5 +1,5 @@
 # Everything here calls a script that works without make too.
-.PHONY: build run test race crash bench help
+.PHONY: build run test race crash posix-test bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,3 +21,6 @@ crash: ## kill -9, power cuts, broken and lost drives under load, for half an ho
 
 bench: ## measure this machine's own store, or beside a peer: PEER=http://... (docs/benchmarks.md)
 	@scripts/bench
+
+posix-test: ## run pjdfstest against the mount: PJDFSTEST=dir (docs/conformance.md)
+	@scripts/posix-test $(PJDFSTEST)
