@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMappedStoresAreRecalled: stores through a shared mapping send no request;
@@ -138,4 +140,27 @@ func TestGit(t *testing.T) {
 	git("fsck", "--strict")
 	git("checkout", "-q", "HEAD~2")
 	wantFile(t, m.path("repo/file"), strings.Repeat("a", 100000))
+}
+
+// TestMappedStoresAreCopied: copy_file_range and SEEK_DATA see what a mapping of the
+// file has stored, as a read does.
+func TestMappedStoresAreCopied(t *testing.T) {
+	m := mountFake(t, newFakeVolume(), nil)
+	must(t, os.WriteFile(m.path("f"), make([]byte, 8192), 0644))
+	k := startTalk(t, "mapping", m.path("f"))
+	src, err := os.Open(m.path("f"))
+	must(t, err)
+	defer src.Close()
+	dst, err := os.Create(m.path("copy"))
+	must(t, err)
+	defer dst.Close()
+	k.want("store 5000 one", "ok")
+	if off, err := unix.Seek(int(src.Fd()), 0, unix.SEEK_DATA); err != nil || off != 5000 {
+		t.Fatal("data at", off, err)
+	}
+	k.want("store 6000 two", "ok")
+	if n, err := copyRange(t, src, 6000, dst, 0, 3); err != nil || n != 3 {
+		t.Fatal(n, err)
+	}
+	wantFile(t, m.path("copy"), "two")
 }
