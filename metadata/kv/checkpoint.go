@@ -127,8 +127,11 @@ func (b *Badger) cut(dir string, p pins) error {
 		}
 	}
 	for _, name := range logs {
-		if _, err := os.Lstat(filepath.Join(b.dir, name)); err != nil {
+		// Badger empties a log before it removes it.
+		if info, err := os.Stat(filepath.Join(b.dir, name)); err != nil {
 			return moved(err)
+		} else if info.Size() == 0 {
+			return errMoved
 		}
 	}
 	tables, err := manifestTables(filepath.Join(dir, manifestName))

@@ -179,6 +179,7 @@ const zeroTail = 2 << 20
 
 // copyLog copies the written part of a memtable's log: a sparse file, mapped by
 // Badger, with zeros behind the last entry. Nothing must be written to it meanwhile.
+// errMoved for one that has been emptied.
 func copyLog(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -210,6 +211,9 @@ func copyLog(from, to string) (err error) {
 		} else if err != nil {
 			return err
 		}
+	}
+	if end == 0 { // not even a header: Badger is about to remove it
+		return errMoved
 	}
 	return nil
 }
