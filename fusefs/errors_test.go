@@ -175,6 +175,7 @@ func TestUnavailableIsWaitedFor(t *testing.T) {
 func TestLeaseIsRefused(t *testing.T) {
 	m := mountFake(t, newFakeVolume(), nil)
 	must(t, os.WriteFile(m.path("f"), []byte("content"), 0644))
+	m.awaitNoLease(t)
 	m.setHook(func(op string, _ twofold.Ino) error {
 		if op == "AcquireWrite" {
 			return errs.E("test", errs.ReadOnly, nil)
