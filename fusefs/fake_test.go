@@ -191,7 +191,8 @@ func (s *fakeSession) before(op string, ino twofold.Ino) error {
 }
 
 // recall takes the write lease from whoever else has it, and returns with v.mu held.
-// The error is that of a holder that keeps it.
+// The error is that of a holder that keeps it, or of a recall that nobody waits for
+// any more.
 func (s *fakeSession) recall(ctx context.Context, ino twofold.Ino) error {
 	v := s.v
 	v.mu.Lock()
@@ -207,8 +208,8 @@ func (s *fakeSession) recall(ctx context.Context, ino twofold.Ino) error {
 			err = h.holder.Recall(ctx, ino, token)
 		}
 		v.mu.Lock()
-		if errs.Is(err, errs.Unwritten) && in.holder == h && in.token == token {
-			return err
+		if (errs.Is(err, errs.Unwritten) || ctx.Err() != nil) && in.holder == h && in.token == token {
+			return err // it keeps the lease, or who asked has gone: nothing is known
 		}
 		if in.holder == h && in.token == token {
 			in.holder = nil // given back, or fenced off
