@@ -29,6 +29,7 @@ func TestWriteIsNotSeenBeforeItIsSent(t *testing.T) {
 	v := newFakeVolume()
 	m := mountDirect(t, v, nil)
 	must(t, os.WriteFile(m.path("f"), []byte(before), 0644))
+	m.awaitNoLease(t)
 	r, err := os.Open(m.path("f"))
 	must(t, err)
 	defer r.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -219,9 +220,11 @@ func TestInterrupt(t *testing.T) {
 	v := newFakeVolume()
 	m := mountFake(t, v, nil)
 	must(t, os.WriteFile(m.path("f"), nil, 0644))
-	hang := make(chan struct{})
+	asked, hang := make(chan struct{}), make(chan struct{})
+	var once sync.Once
 	m.setHook(func(op string, _ twofold.Ino) error {
 		if op == "AcquireWrite" {
+			once.Do(func() { close(asked) })
 			<-hang
 		}
 		return nil
@@ -230,7 +233,7 @@ func TestInterrupt(t *testing.T) {
 	k := startTalk(t, "signal", m.path("f"))
 	tid, err := k.out.ReadString('\n')
 	must(t, err)
-	time.Sleep(50 * time.Millisecond)
+	<-asked
 	must(t, syscall.Tgkill(k.cmd.Process.Pid, atoi(tid), syscall.SIGUSR1))
 	got, err := k.out.ReadString('\n')
 	must(t, err)

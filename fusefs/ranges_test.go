@@ -277,6 +277,7 @@ func TestCopyLetsGo(t *testing.T) {
 		defer m.s.f.unref(n)
 		nodes = append(nodes, n)
 	}
+	m.awaitNoLease(t)
 	first, second := nodes[0], nodes[1]
 	write := func(n *node, p string) error {
 		_, err := n.write(ctx, change{data: [][]byte{[]byte(p)}})
