@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"twofold/internal/errs"
 	"twofold/metadata"
 	"twofold/volume/api"
 )
@@ -91,5 +92,62 @@ func TestCompleteDropsVeryManyParts(t *testing.T) {
 	}
 	if got := h.get("docs", "f"); string(got) != "part 1700" {
 		t.Errorf("the object is %q", got)
+	}
+}
+
+// TestWriteRefusedHalfWay: what an earlier command of a write has put into the file
+// stays readable when a later one is refused.
+func TestWriteRefusedHalfWay(t *testing.T) {
+	h := newHarness(t)
+	h.open(Options{Idle: time.Hour}) // nobody compacts
+	h.bucket("docs")
+	m := h.mount()
+	a, _, err := m.s.Create(ctx, m.lookup("docs").Ino, "f", api.Create{Type: metadata.TypeFile, Mode: 0o644})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n, apart = 25_000, 16
+	old := make([]byte, (n-1)*apart+1)
+	for from := 0; from < n; from += 5000 {
+		var segs []api.Segment
+		for i := from; i < from+5000; i++ {
+			segs = append(segs, api.Segment{Off: int64(i * apart), Data: []byte{1}})
+			old[i*apart] = 1
+		}
+		m.flush(a, segs...)
+	}
+	writes := 0
+	h.store.mu.Lock()
+	h.store.fail = func(c *metadata.Command) error {
+		if c.Op == metadata.OpWrite {
+			if writes++; writes == 2 {
+				return errs.Newf("test", errs.NoSpace, "refused")
+			}
+		}
+		return nil
+	}
+	h.store.mu.Unlock()
+	l, err := m.s.AcquireWrite(ctx, a.Ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := random(len(old))
+	_, err = m.s.Write(ctx, a.Ino, api.Write{Token: l.Token, Segments: []api.Segment{{Data: data}}, Size: int64(len(data))})
+	if !errs.Is(err, errs.NoSpace) || writes != 2 {
+		t.Fatalf("%d commands, %v", writes, err)
+	}
+	if err := m.s.ReleaseWrite(ctx, a.Ino, l.Token); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.v.CollectOrphans(ctx); err != nil {
+		t.Fatal(err)
+	}
+	got := h.get("docs", "f")
+	same := 0
+	for same < len(got) && got[same] == data[same] {
+		same++
+	}
+	if same < 1000 || len(got) < len(old)-apart || !bytes.Equal(got[same+apart:], old[same+apart:len(got)]) {
+		t.Fatalf("%d bytes, of them %d of the refused write, and others", len(got), same)
 	}
 }

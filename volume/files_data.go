@@ -117,10 +117,16 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, ETag: w.ETag, KillPriv: w.KillPriv,
 	}
 	res, err := s.command(ctx, metadata.OpWrite, cmd)
+	referred := false            // a command of the write has succeeded
 	for err == nil && res.More { // it replaces very many extents: nobody else looks meanwhile
+		referred = true
 		res, err = s.v.commit(ctx, metadata.OpWrite, cmd)
 	}
-	data.settle(err)
+	if referred {
+		data.settle(nil) // whatever became of the others: the file has the blob in part
+	} else {
+		data.settle(err)
+	}
 	s.v.kick(s.v.kickTrash)
 	if err != nil {
 		return api.Attr{}, err
