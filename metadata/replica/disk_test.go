@@ -15,7 +15,7 @@ import (
 func openDiskTest(t testing.TB, dir string) disk {
 	t.Helper()
 	log := testLogger(t)
-	d, err := openDisk(dir, &raftLog{Logger: newRaftLog(log), log: log}, &lag{})
+	d, err := openDisk(dir, &raftLog{Logger: newRaftLog(log), log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestLostSegment(t *testing.T) {
 		}
 	}
 	log := testLogger(t)
-	if _, err := openDisk(dir, &raftLog{Logger: newRaftLog(log), log: log}, &lag{}); !errs.Is(err, errs.Corrupt) {
+	if _, err := openDisk(dir, &raftLog{Logger: newRaftLog(log), log: log}); !errs.Is(err, errs.Corrupt) {
 		t.Errorf("without its segments the log opens: %v", err)
 	}
 }

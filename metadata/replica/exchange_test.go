@@ -27,7 +27,7 @@ func newSolo(t testing.TB, x *exchange, store kv.Store) *solo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &solo{&stateHost{exchange: x, settled: func(uint64) error { return nil }}, m, store}
+	s := &solo{&stateHost{exchange: x}, m, store}
 	x.join(s.stateHost)
 	s.share(m)
 	return s

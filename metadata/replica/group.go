@@ -46,7 +46,6 @@ type Options struct {
 
 	verified func(bytes int)                                   // see kv.Options; of one replica
 	wrapDisk func(Dir, disk) disk                              // for tests: between a replica and its log
-	lagging  func(Dir)                                         // for tests: called before an fsync that goes on behind StoreLogs
 	space    func(path string) (free, total uint64, err error) // for tests: in the place of statfs(2)
 	exchange *exchange                                         // of the group; set by Open
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/types"
 
 	"twofold/internal/errs"
 )
@@ -31,9 +32,6 @@ type logStore struct {
 	fail func(error)  // takes the replica out; does not block
 	ok   func() error // whether the drive is still the one it was
 	busy busyClock
-	lag  *lag
-	late func() // for tests; may be nil
-	raft atomic.Pointer[raft.Raft] // nil before the library runs
 
 	mu    sync.RWMutex
 	cache []*raft.Log // guarded by mu; ring by index
@@ -53,7 +51,7 @@ const (
 )
 
 // openDisk opens the log in dir.
-func openDisk(dir string, log *raftLog, l *lag) (disk, error) {
+func openDisk(dir string, log *raftLog) (disk, error) {
 	if err := mkdirSync(dir); err != nil {
 		return nil, err
 	}
@@ -63,7 +61,7 @@ func openDisk(dir string, log *raftLog, l *lag) (disk, error) {
 	}
 	w, err := wal.Open(dir,
 		wal.WithMetaStore(meta),
-		wal.WithSegmentFiler(newSegments(dir, meta, l)),
+		wal.WithSegmentFiler(newSegments(dir, meta, types.VFS(walFS{}))),
 		wal.WithSegmentSize(segmentBytes),
 		wal.WithLogger(log),
 	)
@@ -76,8 +74,8 @@ func openDisk(dir string, log *raftLog, l *lag) (disk, error) {
 	return w, nil
 }
 
-func newLogStore(d disk, l *lag, fail func(error), ok func() error) *logStore {
-	return &logStore{disk: d, lag: l, fail: fail, ok: ok, cache: make([]*raft.Log, cacheEntries)}
+func newLogStore(d disk, fail func(error), ok func() error) *logStore {
+	return &logStore{disk: d, fail: fail, ok: ok, cache: make([]*raft.Log, cacheEntries)}
 }
 
 // die takes the replica out and does not return. The library's goroutines end in
@@ -117,16 +115,11 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs implements raft.LogStore: the entries are on the drive when it returns,
-// and the drive was still there afterwards. A leader's may still be on their way: see
-// lag.
+// and the drive was still there afterwards.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	s.settle()
-	if mayLag(s.raft.Load(), logs) {
-		s.lag.offer(logs[0].Index, s.finish)
-	}
 	done := s.busy.start()
 	err := s.disk.StoreLogs(logs)
-	if !s.lag.withdraw() && err == nil {
+	if err == nil {
 		err = s.ok()
 	}
 	done()
@@ -135,29 +128,6 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.remember(logs)
 	return nil
-}
-
-// finish ends a StoreLogs that has returned.
-func (s *logStore) finish(sync func() error) error {
-	defer s.busy.start()()
-	if s.late != nil {
-		s.late()
-	}
-	err := sync()
-	if err == nil {
-		err = s.ok()
-	}
-	if err != nil {
-		s.fail(err)
-	}
-	return err
-}
-
-// settle waits until everything that was written is durable.
-func (s *logStore) settle() {
-	if err := s.lag.wait(); err != nil {
-		s.die(err)
-	}
 }
 
 func (s *logStore) remember(logs []*raft.Log) {
@@ -185,7 +155,6 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	clear(s.cache)
 	s.bytes = 0
 	s.mu.Unlock()
-	s.settle()
 	done := s.busy.start()
 	err := s.disk.DeleteRange(first, last)
 	done()
@@ -197,7 +166,6 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 
 // Set implements raft.StableStore.
 func (s *logStore) Set(key, val []byte) error {
-	s.settle()
 	done := s.busy.start()
 	err := s.disk.Set(key, val)
 	done()
@@ -212,7 +180,6 @@ func (s *logStore) Get(key []byte) ([]byte, error) { return s.disk.Get(key) }
 
 // SetUint64 implements raft.StableStore.
 func (s *logStore) SetUint64(key []byte, val uint64) error {
-	s.settle()
 	done := s.busy.start()
 	err := s.disk.SetUint64(key, val)
 	done()

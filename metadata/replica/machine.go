@@ -44,7 +44,6 @@ type stateHost struct {
 	snaps      *snapStore
 	newMachine func(kv.Store) (StateMachine, error)
 	fail       func(error)
-	settled    func(index uint64) error // waits until the entries up to index are durable here
 	log        *slog.Logger
 	verify     bool            // at the first open
 	verified   func(bytes int) // of verify
@@ -125,9 +124,6 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	if len(h.entries) == 0 {
 		return out
-	}
-	if err := h.settled(h.entries[len(h.entries)-1].Index); err != nil {
-		h.die(err)
 	}
 	done := h.busy.start()
 	results, err := h.apply(h.cur.Load().machine, h.entries)

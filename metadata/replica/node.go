@@ -26,7 +26,6 @@ type files struct {
 	anchor *anchor
 	disk   disk
 	snaps  *snapStore
-	lag    lag
 
 	identMu sync.Mutex
 	ident   identity // guarded by identMu
@@ -88,7 +87,7 @@ func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, e
 		return nil, err
 	}
 	rl := &raftLog{Logger: newRaftLog(n.log), log: n.log}
-	if n.disk, err = openDisk(filepath.Join(g0, "wal"), rl, &n.lag); err != nil {
+	if n.disk, err = openDisk(filepath.Join(g0, "wal"), rl); err != nil {
 		return nil, err
 	}
 	if o.wrapDisk != nil {
@@ -128,13 +127,9 @@ func (n *node) claimLog(ident identity) (identity, error) {
 
 // wire makes what stands between the files and the raft instance.
 func (n *node) wire() {
-	n.store = newLogStore(n.disk, &n.lag, n.fail, n.anchor.holds)
-	if n.opts.lagging != nil {
-		n.store.late = func() { n.opts.lagging(n.dir) }
-	}
+	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
 	n.host = &stateHost{
 		base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log,
-		settled:  func(index uint64) error { return n.lag.await(index, n.gone) },
 		exchange: n.opts.exchange, verify: n.opts.Verify, verified: n.opts.verified,
 	}
 }
@@ -211,7 +206,6 @@ func (n *node) start(net *network) error {
 	err := guard(startLimit, func() error {
 		r, err := raft.NewRaft(n.config(), n.host, n.store, n.store, n.snaps, n.port)
 		n.raft = r
-		n.store.raft.Store(r)
 		return err
 	})
 	if err != nil {
@@ -331,7 +325,6 @@ func (n *node) release() error {
 		}
 	}
 	if n.disk != nil {
-		keep(n.lag.wait())
 		keep(n.disk.Close())
 	}
 	if n.anchor != nil {

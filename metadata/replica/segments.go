@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -21,20 +20,15 @@ import (
 //   - a segment file that is gone is not taken for one that was never written, when
 //     it held entries;
 //   - an fsync counts only while the file still has a name.
-//
-// And the fsync of an append may go on behind its return: see lag.
 type segments struct {
 	*segment.Filer
 	meta *walMeta
-	fs   *walFS
-	lag  *lag
 }
 
 var _ types.SegmentFiler = (*segments)(nil)
 
-func newSegments(dir string, meta *walMeta, l *lag) *segments {
-	vfs := &walFS{lag: l}
-	return &segments{Filer: segment.NewFiler(dir, vfs), meta: meta, fs: vfs, lag: l}
+func newSegments(dir string, meta *walMeta, vfs types.VFS) *segments {
+	return &segments{Filer: segment.NewFiler(dir, vfs), meta: meta}
 }
 
 // Create implements types.SegmentFiler.
@@ -43,7 +37,7 @@ func (s *segments) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segmentWriter{SegmentWriter: w, s: s, file: s.fs.file(), id: info.ID}, nil
+	return &segmentWriter{SegmentWriter: w, s: s, id: info.ID}, nil
 }
 
 // RecoverTail implements types.SegmentFiler.
@@ -55,7 +49,7 @@ func (s *segments) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, err
 	if err != nil {
 		return nil, err
 	}
-	return &segmentWriter{SegmentWriter: w, s: s, file: s.fs.file(), id: info.ID}, nil
+	return &segmentWriter{SegmentWriter: w, s: s, id: info.ID}, nil
 }
 
 // Open implements types.SegmentFiler.
@@ -70,25 +64,16 @@ func (s *segments) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 type segmentWriter struct {
 	types.SegmentWriter
 	s    *segments
-	file *namedFile // that it writes to
 	id   uint64
 	born atomic.Bool
 }
 
 // Append implements types.SegmentWriter.
 func (w *segmentWriter) Append(entries []types.LogEntry) error {
-	born := w.born.Load()
-	w.file.mayLag.Store(born)
-	err := w.SegmentWriter.Append(entries)
-	w.file.mayLag.Store(false)
-	if err != nil {
+	if err := w.SegmentWriter.Append(entries); err != nil {
 		return err
 	}
-	if born {
-		// The library goes on to the next segment: this one has to be whole.
-		if sealed, _, err := w.Sealed(); sealed || err != nil {
-			return errors.Join(err, w.s.lag.wait())
-		}
+	if w.born.Load() {
 		return nil
 	}
 	if err := w.s.meta.bear(w.id); err != nil {
@@ -100,58 +85,30 @@ func (w *segmentWriter) Append(entries []types.LogEntry) error {
 
 // walFS is the library's file system, with files whose fsync fails once they were
 // removed: rm -rf leaves them open, and an fsync of them means nothing.
-type walFS struct {
-	*walfs.FS
-	lag *lag
+type walFS struct{ *walfs.FS }
 
-	mu   sync.Mutex
-	last *namedFile // guarded by mu: the one opened for writing last
-}
-
-var _ types.VFS = (*walFS)(nil)
-
-// file is the file that was opened for writing last. The library opens one at a time.
-func (v *walFS) file() *namedFile {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.last
-}
+var _ types.VFS = walFS{}
 
 // Create implements types.VFS.
-func (v *walFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	return v.named(v.FS.Create(dir, name, size))
+func (v walFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	return named(v.FS.Create(dir, name, size))
 }
 
 // OpenWriter implements types.VFS.
-func (v *walFS) OpenWriter(dir, name string) (types.WritableFile, error) {
-	return v.named(v.FS.OpenWriter(dir, name))
+func (v walFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	return named(v.FS.OpenWriter(dir, name))
 }
 
-func (v *walFS) named(f types.WritableFile, err error) (types.WritableFile, error) {
+func named(f types.WritableFile, err error) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.last = &namedFile{WritableFile: f, lag: v.lag}
-	return v.last, nil
+	return namedFile{f}, nil
 }
 
-type namedFile struct {
-	types.WritableFile
-	lag    *lag
-	mayLag atomic.Bool // its writer's Append is under way
-}
+type namedFile struct{ types.WritableFile }
 
-// Sync implements types.WritableFile.
-func (f *namedFile) Sync() error {
-	if f.mayLag.Load() && f.lag.take(f.sync) {
-		return nil
-	}
-	return f.sync()
-}
-
-func (f *namedFile) sync() error {
+func (f namedFile) Sync() error {
 	if err := f.WritableFile.Sync(); err != nil {
 		return err
 	}
