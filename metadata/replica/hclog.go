@@ -5,10 +5,12 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
-// raftLog passes the raft library's log on to slog. Elections and configuration
-// changes are worth a line; what the library says at other times is debugging.
+// raftLog passes the raft library's log on to slog: its errors as Info, everything
+// else as Debug. What it can't do with a peer is Debug too: it says so at each try, and
+// the group says once that a replica is out, hangs or has joined.
 type raftLog struct {
 	hclog.Logger // a null logger, for the methods that nobody calls
 	log          *slog.Logger
@@ -43,7 +45,17 @@ func (l *raftLog) Trace(string, ...any)          {}
 func (l *raftLog) Debug(string, ...any)          {}
 func (l *raftLog) Info(msg string, args ...any)  { l.say(slog.LevelDebug, msg, args) }
 func (l *raftLog) Warn(msg string, args ...any)  { l.say(slog.LevelDebug, msg, args) }
-func (l *raftLog) Error(msg string, args ...any) { l.say(slog.LevelInfo, msg, args) }
+func (l *raftLog) Error(msg string, args ...any) { l.say(errorLevel(args), msg, args) }
+
+func errorLevel(args []any) slog.Level {
+	for _, a := range args {
+		switch a {
+		case "peer", "target", raft.ErrLogNotFound: // the last: of a peer that needs a snapshot first
+			return slog.LevelDebug
+		}
+	}
+	return slog.LevelInfo
+}
 
 func (l *raftLog) With(args ...any) hclog.Logger {
 	return &raftLog{Logger: l.Logger, log: l.log.With(args...)}
