@@ -29,7 +29,8 @@ func serverCommand() *cobra.Command {
 		Long: `Serve a store on the drives given: directories, each on a disk of its own.
 
     twofold server /data                           one drive, without parity
-    twofold server /disk{1...4}/twofold            four drives: any two may fail
+    twofold server /disk{1...4}/twofold            four drives: reads survive the loss of
+                                                   any two, writes of any one
     twofold server /a{1...8} /b{1...8}             two pools of eight
 
 Three dots between braces count up; each argument with them is a pool, and plain
@@ -43,9 +44,11 @@ Environment:
   S3_REGION                        region (default us-east-1)
   S3_STORAGE_CLASS_STANDARD=EC:n   parity of objects
   S3_STORAGE_CLASS_RRS=EC:n        parity of REDUCED_REDUNDANCY objects
-The MINIO_ names of the same are understood.
+  GOMEMLIMIT                       soft limit of the memory of the server, and of its
+                                   mount (default 768MiB)
+Those with S3_ are understood with MINIO_ in its place as well.
 
-Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments or environment.`,
+Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments, environment or drives.`,
 		Example: "  twofold server --mount /mnt/twofold /disk{1...4}/twofold",
 		RunE: func(c *cobra.Command, args []string) error {
 			if os.Getenv(workerEnv) != "" {
@@ -131,23 +134,28 @@ func (f *serverFlags) listenAddress(cfg config.Config) string {
 	return ":9000"
 }
 
-// hintText is what `make run` prints when everything is up.
-func hintText(address, mount string) string {
+// hintText is what `make run` prints when everything is up. The password is shown only
+// where everybody knows it.
+func hintText(cfg config.Config, address, mount string) string {
+	secret := `"$S3_ROOT_PASSWORD"`
+	if cfg.Root.Default {
+		secret = config.DefaultPassword
+	}
 	s := fmt.Sprintf(`
-  Twofold serves http://%s (S3). In another terminal:
+  Twofold serves http://%[1]s (S3). In another terminal:
 
-    export AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin AWS_DEFAULT_REGION=us-east-1
-    aws --endpoint-url http://%s s3 mb s3://photos
-    echo hello | aws --endpoint-url http://%s s3 cp - s3://photos/2026/hello.txt
-`, address, address, address)
+    export AWS_ACCESS_KEY_ID=%[2]s AWS_SECRET_ACCESS_KEY=%[3]s AWS_DEFAULT_REGION=%[4]s
+    aws --endpoint-url http://%[1]s s3 mb s3://photos
+    echo hello | aws --endpoint-url http://%[1]s s3 cp - s3://photos/2026/hello.txt
+`, address, cfg.Root.AccessKey, secret, cfg.Region)
 	if mount != "" {
 		s += fmt.Sprintf(`
   The same bucket is a directory:
 
-    cat %s/photos/2026/hello.txt
-    echo 'hello again' >> %s/photos/2026/hello.txt
-    aws --endpoint-url http://%s s3 cp s3://photos/2026/hello.txt -
-`, mount, mount, address)
+    cat %[1]s/photos/2026/hello.txt
+    echo 'hello again' >> %[1]s/photos/2026/hello.txt
+    aws --endpoint-url http://%[2]s s3 cp s3://photos/2026/hello.txt -
+`, mount, address)
 	}
 	return s + "\n  Ctrl-C stops it; the next run finds its data.\n\n"
 }

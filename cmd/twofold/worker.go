@@ -87,12 +87,12 @@ func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Log
 	go func() { failed <- srv.Serve(in.listener) }()
 	address := dialable(in.listener.Addr())
 	log.Info("serving", "address", address, "buckets", "http://"+address+"/")
-	if f.hints {
+	if f.hints && !in.afterCrash { // they were printed before the crash
 		mount := f.mount
 		if abs, err := filepath.Abs(mount); err == nil && mount != "" {
 			mount = abs
 		}
-		fmt.Fprint(os.Stderr, hintText(address, mount))
+		fmt.Fprint(os.Stderr, hintText(cfg, address, mount))
 	}
 	in.tellReady("http://" + address)
 	select {
