@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,9 +67,11 @@ func (r *Result) Percentile(p float64) time.Duration {
 
 // Run does rounds of every target's steps, interleaved step by step, and returns the
 // results of each target. It ends early when an operation fails: a rate of failures
-// is not a rate.
+// is not a rate. What it is at goes to progress, a terminal, as one line that is
+// written over and gone in the end.
 func Run(ctx context.Context, progress io.Writer, rounds int, targets ...Target) ([][]Result, error) {
 	out := make([][]Result, len(targets))
+	defer fmt.Fprint(progress, "\r\x1b[K") // erase in line, ECMA-48
 	for r := range rounds {
 		steps := make([][]Step, len(targets))
 		for t := range targets {
@@ -81,7 +84,7 @@ func Run(ctx context.Context, progress io.Writer, rounds int, targets ...Target)
 			for i := range targets {
 				t := (i + r + s) % len(targets) // neither is always first
 				step := steps[t][s]
-				fmt.Fprintf(progress, "\rround %d of %d: %-28s %-12s", r+1, rounds, step.Name, targets[t].Name)
+				fmt.Fprintf(progress, "\r\x1b[Kround %d of %d: %s %s", r+1, rounds, step.Name, targets[t].Name)
 				if err := out[t][s].run(ctx, step); err != nil {
 					return nil, fmt.Errorf("%s, %s: %w", targets[t].Name, step.Name, err)
 				}
@@ -93,7 +96,6 @@ func Run(ctx context.Context, progress io.Writer, rounds int, targets ...Target)
 			}
 		}
 	}
-	fmt.Fprintf(progress, "\r%60s\r", "")
 	for t := range out {
 		for s := range out[t] {
 			slices.Sort(out[t][s].lat)
@@ -150,7 +152,14 @@ func (r *Result) run(ctx context.Context, s Step) error {
 // Report writes a table: a line a step and target, and with two targets the ratio of
 // the first one's rate to the second one's, with its spread over the rounds.
 func Report(w io.Writer, targets []Target, results [][]Result) {
-	fmt.Fprintf(w, "%-28s %-12s %10s %10s %9s %9s %8s\n", "operation", "target", "ops/s", "MiB/s", "p50", "p99", "ratio")
+	steps, names := len("operation"), len("target")
+	for t := range targets {
+		names = max(names, len(targets[t].Name))
+	}
+	for s := range results[0] {
+		steps = max(steps, len(title(&results[0][s])))
+	}
+	fmt.Fprintf(w, "%-*s  %-*s %10s %10s %9s %9s  %s\n", steps, "operation", names, "target", "ops/s", "MiB/s", "p50", "p99", "ratio")
 	for s := range results[0] {
 		for t := range targets {
 			r := &results[t][s]
@@ -163,13 +172,22 @@ func Report(w io.Writer, targets []Target, results [][]Result) {
 				lo, hi := spread(r.Rates, results[1][s].Rates)
 				ratio = fmt.Sprintf("%.2fx (%.2f-%.2f)", r.Rate()/results[1][s].Rate(), lo, hi)
 			}
-			name := fmt.Sprintf("%s, %d clients", r.Step, r.Clients)
+			name := title(r)
 			if t > 0 {
 				name = ""
 			}
-			fmt.Fprintf(w, "%-28s %-12s %10.1f %10s %9s %9s %8s\n", name, targets[t].Name, r.Rate(), mib, short(r.Percentile(.5)), short(r.Percentile(.99)), ratio)
+			line := fmt.Sprintf("%-*s  %-*s %10.1f %10s %9s %9s  %s", steps, name, names, targets[t].Name, r.Rate(), mib, short(r.Percentile(.5)), short(r.Percentile(.99)), ratio)
+			fmt.Fprintln(w, strings.TrimRight(line, " "))
 		}
 	}
+}
+
+// title is a step's name in the table.
+func title(r *Result) string {
+	if r.Clients == 1 {
+		return r.Step + ", 1 client"
+	}
+	return fmt.Sprintf("%s, %d clients", r.Step, r.Clients)
 }
 
 // spread is the smallest and the largest ratio of a round.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -151,7 +152,11 @@ func runBench(ctx context.Context, c *cobra.Command, rounds int, targets []bench
 	if rounds < 1 {
 		return usage("--rounds is at least 1")
 	}
-	res, err := bench.Run(ctx, os.Stderr, rounds, targets...)
+	var progress io.Writer = io.Discard
+	if st, err := os.Stderr.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
+		progress = os.Stderr
+	}
+	res, err := bench.Run(ctx, progress, rounds, targets...)
 	if err != nil {
 		return err
 	}
