@@ -136,7 +136,11 @@ func (g *Group) assess(found []surveyed) (a assessment, err error) {
 			candidates = append(candidates, s)
 			continue
 		}
-		g.log.Warn("a metadata replica was away while the others went on; it is made again",
+		why := "a metadata replica was away while the others went on; it is made again"
+		if s.ident.Epoch == epoch {
+			why = "a metadata replica had not finished joining; it is made again"
+		}
+		g.log.Warn(why,
 			"drive", s.dir.Drive, "path", s.dir.Path, "epoch", s.ident.Epoch, "current", epoch)
 		a.redo = append(a.redo, s.dir)
 	}
