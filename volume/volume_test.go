@@ -322,7 +322,11 @@ func TestServerRestartWaitsForMounts(t *testing.T) {
 		t.Fatalf("answered %q before the mount of before was back", p)
 	case <-time.After(100 * time.Millisecond):
 	}
-	if m.s, err = h.v.ResumeMount(ctx, old.ID(), old.Token(), m.Held(), m); err != nil {
+	held := m.Held()
+	m.mu.Lock() // a recall comes as soon as it is back
+	m.s, err = h.v.ResumeMount(ctx, old.ID(), old.Token(), held, m)
+	m.mu.Unlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if p := <-got; string(p) != "unflushed" {
