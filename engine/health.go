@@ -106,6 +106,30 @@ func (e *Engine) Usage(ctx context.Context) Usage {
 	return u
 }
 
+// maxSpare bounds what Room leaves of a set, in bytes of content.
+const maxSpare = 512 << 20
+
+// Room is how many bytes of content can be written now, with the parity that drives
+// which are missing make it (see plan). A 32nd of a set is not in it: metadata grows
+// on the same drives, and the last blocks of a blob may not be whole ones. It asks the
+// drives, for no longer than a second.
+func (e *Engine) Room(ctx context.Context) (room uint64) {
+	for _, s := range e.allSets() {
+		p, err := s.plan(-1)
+		if err != nil {
+			continue
+		}
+		s.space.mu.Lock()
+		s.space.usage, s.space.at = e.askUsage(ctx, s), time.Now()
+		u := s.space.usage
+		s.space.mu.Unlock()
+		if spare := min(u.Total/32, maxSpare); u.Free > spare {
+			room += (u.Free - spare) / uint64(len(s.at)-s.parity) * uint64(p.Data)
+		}
+	}
+	return room
+}
+
 // sharedSpace is a drive that can tell which file system it is on, so that space
 // which several drives share is not counted for each.
 type sharedSpace interface{ FileSystem() uint64 }

@@ -373,5 +373,9 @@ func (d *Local) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	return Usage{Total: u.Total, Free: u.Free}, nil
+	free := uint64(0) // of the reserve nothing is
+	if r := d.reserve(u.Total); u.Free > r {
+		free = u.Free - r
+	}
+	return Usage{Total: u.Total, Free: free}, nil
 }
