@@ -3,27 +3,51 @@ package fusefs
 import (
 	"context"
 	"sync"
+	"time"
 )
 
-// budget bounds the dirty bytes of a whole mount.
+// budget bounds the dirty bytes of a whole mount: by memory, and by what the store
+// has promised to keep free for them (see promise.go).
 type budget struct {
 	max int64
 
-	mu    sync.Mutex
-	used  int64
-	freed chan struct{} // closed when bytes come back; nil while nobody waits
+	mu      sync.Mutex
+	used    int64
+	freed   chan struct{} // closed when bytes come back; nil while nobody waits
+	promise promise
 }
+
+// admission is what became of asking for a piece of the budget.
+type admission uint8
+
+const (
+	admitted   admission = iota
+	full                 // there is no memory until something is flushed
+	unpromised           // the store has not promised the space
+)
 
 // take reserves n bytes if they are there. force takes them anyway: for pages that
 // the kernel writes back because of a recall, which must not wait for other files.
-func (b *budget) take(n int64, force bool) bool {
+func (b *budget) take(n int64, force bool) admission {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !force && b.used > 0 && b.used+n > b.max {
-		return false
+	switch {
+	case force:
+	case b.used > 0 && b.used+n > b.max:
+		return full
+	case !b.covers(n):
+		return unpromised
 	}
 	b.used += n
-	return true
+	return admitted
+}
+
+// spend gives n bytes back that were flushed: the store has used what it promised.
+func (b *budget) spend(n int64) {
+	b.mu.Lock()
+	b.promise.bytes -= n
+	b.mu.Unlock()
+	b.give(n)
 }
 
 func (b *budget) give(n int64) {
@@ -32,7 +56,9 @@ func (b *budget) give(n int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= n
+	if b.used -= n; b.used == 0 {
+		b.promise.idle = time.Now()
+	}
 	if b.freed != nil {
 		close(b.freed)
 		b.freed = nil

@@ -24,7 +24,8 @@ type fakeVolume struct {
 	last   twofold.Ino
 	token  uint64
 	clock  twofold.Time
-	writes int // api.Write calls that were committed
+	writes int   // api.Write calls that were committed
+	room   int64 // bytes that can be written or promised
 }
 
 type fakeInode struct {
@@ -43,7 +44,7 @@ type fakeInode struct {
 }
 
 func newFakeVolume() *fakeVolume {
-	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno}
+	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno, room: 1 << 50}
 	root := v.add(api.Create{Type: metadata.TypeDir, Mode: 0755}, twofold.RootIno)
 	root.attr.Nlink = 2
 	return v
@@ -155,8 +156,9 @@ func (v *fakeVolume) free(in *fakeInode) {
 
 // fakeSession is one mount's, or somebody else's, view of the volume.
 type fakeSession struct {
-	v      *fakeVolume
-	holder api.Holder
+	v        *fakeVolume
+	holder   api.Holder
+	promised int64 // v.mu
 
 	mu   sync.Mutex
 	hook func(op string, ino twofold.Ino) error // before an operation; may wait or fail

@@ -88,6 +88,9 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 	if w.Token == 0 && in.holder == s || w.Token != 0 && (in.holder != s || in.token != w.Token) {
 		return api.Attr{}, fail(errs.Fenced)
 	}
+	if err := s.use(int64(total)); err != nil {
+		return api.Attr{}, err
+	}
 	size := max(in.attr.Size, w.Size)
 	for _, r := range w.Punch {
 		if in.data != nil {
@@ -285,6 +288,38 @@ func (s *fakeSession) RemoveXattr(ctx context.Context, ino twofold.Ino, name str
 		return fail(errs.NoAttr)
 	}
 	delete(in.xattrs, name)
+	return nil
+}
+
+// Promise grants as the volume does, out of v.room.
+func (s *fakeSession) Promise(ctx context.Context, n int64) (int64, error) {
+	if err := s.before("Promise", 0); err != nil {
+		return 0, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	if n == 0 {
+		s.v.room += s.promised
+		s.promised = 0
+		return 0, nil
+	}
+	n = min(n, max(s.v.room/4, 1<<20), s.v.room)
+	if n <= 0 {
+		return 0, fail(errs.NoSpace)
+	}
+	s.v.room -= n
+	s.promised += n
+	return n, nil
+}
+
+// use takes what a flush needs, first of what was promised; v.mu is held.
+func (s *fakeSession) use(n int64) error {
+	from := min(n, s.promised)
+	if n-from > s.v.room {
+		return fail(errs.NoSpace)
+	}
+	s.promised -= from
+	s.v.room -= n - from
 	return nil
 }
 

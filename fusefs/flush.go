@@ -102,7 +102,7 @@ func (n *node) committed(l *layer, a api.Attr) {
 	n.done = l.seq
 	n.base = a
 	n.kver = max(n.kver, a.Version)
-	n.fs.budget.give(l.bytes)
+	n.fs.budget.spend(l.bytes)
 	if len(n.dirty.segs) == 0 {
 		n.done = n.wseq
 		n.reset()

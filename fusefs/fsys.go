@@ -167,6 +167,7 @@ func (f *fsys) flushOld() {
 			return
 		case now := <-tick.C:
 			f.flushBefore(now.Add(-f.opts.FlushAge))
+			f.returnPromise(now.Add(-idlePromise))
 		}
 	}
 }

@@ -44,6 +44,7 @@ func (h holder) Held() (held api.Held) {
 // fsync and close, and pins open files again in the new session.
 func (h holder) Lost(err error) {
 	h.f.log.Error("the mount's session is lost", "err", err)
+	h.f.budget.forgetPromise()
 	lost := errs.E("fusefs.Lost", errs.Fenced, err)
 	for _, n := range h.f.all() {
 		n.mu.Lock()

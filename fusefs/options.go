@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"twofold/internal/errs"
+	"twofold/volume/api"
 )
 
 // fsName is what df(1) and /proc/mounts show as source, and behind "fuse." as type.
@@ -42,6 +43,7 @@ func (o *Options) setDefaults() error {
 	if o.MaxDirty <= 0 {
 		o.MaxDirty = 256 << 20
 	}
+	o.MaxDirty = min(o.MaxDirty, api.MaxPromise/2) // more would not be promised
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = 64 << 20
 	}

@@ -160,6 +160,11 @@ func (p *patient) RemoveXattr(ctx context.Context, ino twofold.Ino, name string)
 	return p.try(ctx, "RemoveXattr", func() error { return p.to.RemoveXattr(ctx, ino, name) })
 }
 
+func (p *patient) Promise(ctx context.Context, n int64) (granted int64, err error) {
+	err = p.try(ctx, "Promise", func() error { granted, err = p.to.Promise(ctx, n); return err })
+	return granted, err
+}
+
 func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err

@@ -43,11 +43,15 @@ func (n *node) write(ctx context.Context, c change) (int, error) {
 	}
 	added := n.take(c, size)
 	n.fs.budget.give(int64(size - added))
+	if c.cached {
+		n.fs.cover()
+	}
 	return size, nil
 }
 
 // admitWrite waits for the lease, for room in the layer, and for the mount's
-// budget, of which it takes size bytes. n.mu is held. Nothing is held on to while
+// budget, of which it takes size bytes: errs.NoSpace where the store does not promise
+// to have room for them. n.mu is held. Nothing is held on to while
 // waiting for something else: recalls and flushes go on.
 func (n *node) admitWrite(ctx context.Context, c change, size int) error {
 	for {
@@ -67,12 +71,18 @@ func (n *node) admitWrite(ctx context.Context, c change, size int) error {
 			}
 			continue
 		}
-		if n.fs.budget.take(int64(size), c.cached) {
+		got := n.fs.budget.take(int64(size), c.cached)
+		if got == admitted {
 			return nil
 		}
 		n.mu.Unlock()
-		n.fs.flushBefore(time.Now())
-		err := n.fs.budget.wait(ctx, int64(size))
+		var err error
+		if got == unpromised {
+			err = n.fs.awaitPromise(ctx, int64(size))
+		} else {
+			n.fs.flushBefore(time.Now())
+			err = n.fs.budget.wait(ctx, int64(size))
+		}
 		n.mu.Lock()
 		if err != nil {
 			return err

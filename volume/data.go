@@ -21,12 +21,17 @@ type stored struct {
 // store reads exactly size bytes (and then the end) from r and makes them extents
 // at offset 0: inline if they are few, else one blob. Name places the blob. If it
 // fails nothing is left behind. An error of r comes back in the chain.
-func (v *Volume) store(ctx context.Context, r io.Reader, size int64, name, class string, purpose []byte) (*stored, error) {
-	s := &stored{v: v}
-	switch {
-	case size < 0 || size > twofold.MaxObjectLen:
+func (v *Volume) store(ctx context.Context, r io.Reader, size int64, name, class string, purpose []byte) (s *stored, err error) {
+	if size < 0 || size > twofold.MaxObjectLen {
 		return nil, errs.Newf("volume.store", errs.TooLarge, "%d bytes are not a size that is possible", size)
-	case size <= v.InlineMax:
+	}
+	space, err := v.claim(ctx, 0, size)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { space.done(err) }()
+	s = &stored{v: v}
+	if size <= v.InlineMax {
 		p := make([]byte, size)
 		if _, err := io.ReadFull(r, p); err != nil {
 			return nil, short(err)
@@ -39,7 +44,7 @@ func (v *Volume) store(ctx context.Context, r io.Reader, size int64, name, class
 		}
 		return s, nil
 	}
-	b, err := v.writeBlob(ctx, r, size, name, class, purpose)
+	b, err := v.writeBlob(ctx, space.reader(r), size, name, class, purpose)
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ const maxInlineWrite = 64 << 10
 
 // Write implements api.Files: what the mount flushes becomes extents of the inode
 // in one command. Segments that are large, or many, share one blob.
-func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.Attr, error) {
+func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api.Attr, err error) {
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Attr{}, err
 	}
@@ -105,6 +105,15 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.
 		return api.Attr{}, err
 	}
 	defer end()
+	var size int64
+	for _, seg := range w.Segments {
+		size += int64(len(seg.Data))
+	}
+	space, err := s.v.claim(ctx, s.id, size)
+	if err != nil {
+		return api.Attr{}, err
+	}
+	defer func() { space.done(err) }()
 	data, err := s.v.storeSegments(ctx, ino, w.Segments)
 	if err != nil {
 		return api.Attr{}, err
@@ -150,7 +159,7 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 	if inline > maxInlineWrite {
 		limit = 0
 	}
-	var readers []io.Reader
+	var parts [][]byte
 	var size int64
 	for _, s := range segs {
 		n := int64(len(s.Data))
@@ -160,7 +169,7 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 			d.extents = append(d.extents, metadata.Extent{Off: s.Off, Len: n, Data: s.Data})
 		default:
 			d.extents = append(d.extents, metadata.Extent{Off: s.Off, Len: n, Blob: &twofold.Blob{}, BlobOff: size})
-			readers = append(readers, bytes.NewReader(s.Data))
+			parts = append(parts, s.Data)
 			size += n
 		}
 	}
@@ -168,7 +177,7 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 		return d, nil
 	}
 	why := purpose{Ino: ino, Off: segs[0].Off}
-	b, err := v.writeBlob(ctx, io.MultiReader(readers...), size, inoName(ino), "", why.encode())
+	b, err := v.writeParts(ctx, parts, size, inoName(ino), why.encode())
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +188,23 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 		}
 	}
 	return d, nil
+}
+
+// writeParts stores parts one behind the other in a blob. Space is promised of the
+// whole store, so where a set turns out to be full it is tried again: the next set
+// that is not gets it.
+func (v *Volume) writeParts(ctx context.Context, parts [][]byte, size int64, name string, why []byte) (b twofold.Blob, err error) {
+	for range 3 {
+		readers := make([]io.Reader, len(parts))
+		for i, p := range parts {
+			readers[i] = bytes.NewReader(p)
+		}
+		b, err = v.writeBlob(ctx, io.MultiReader(readers...), size, name, "", why)
+		if !errs.Is(err, errs.NoSpace) {
+			break
+		}
+	}
+	return b, err
 }
 
 // inoName places the blobs of a file: those of one inode go to one set.

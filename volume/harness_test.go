@@ -64,7 +64,10 @@ func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Resu
 func (s *memStore) View(_ context.Context, fn func(metadata.View) error) error { return s.m.View(fn) }
 
 // onePlace puts everything on the one set of the test.
-type onePlace struct{ err error }
+type onePlace struct {
+	err  error
+	room func() uint64 // nil: plenty
+}
 
 func (p *onePlace) Place(string, string) (twofold.SetID, int, error) {
 	return twofold.SetID{}, -1, nil
@@ -72,6 +75,12 @@ func (p *onePlace) Place(string, string) (twofold.SetID, int, error) {
 func (p *onePlace) Writable() error { return p.err }
 func (p *onePlace) Space(context.Context) (uint64, uint64, error) {
 	return 1 << 40, 1 << 39, nil
+}
+func (p *onePlace) Room(context.Context) (uint64, error) {
+	if p.room != nil {
+		return p.room(), nil
+	}
+	return 1 << 39, nil
 }
 
 // harness is a volume over real drives in temporary directories.

@@ -47,7 +47,7 @@ func (v *Volume) BeginMount(ctx context.Context, node string, holder api.Holder)
 	if err != nil {
 		return nil, err
 	}
-	s := v.addSession(twofold.SessionID(res.ID), token, node, holder)
+	s := v.addSession(twofold.SessionID(res.ID), token, node, holder, 0)
 	v.log.Info("mount connected", "session", s.id, "node", node)
 	return s, nil
 }
@@ -68,7 +68,7 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 	if rec.Ended || rec.Kind != metadata.SessionMount || subtle.ConstantTimeCompare(rec.Secret, token) != 1 {
 		return nil, errs.Newf("volume.ResumeMount", errs.Fenced, "session %d has ended", id)
 	}
-	s := v.addSession(id, rec.Secret, rec.Node, holder)
+	s := v.addSession(id, rec.Secret, rec.Node, holder, held.Promised)
 	for _, o := range held.Opens {
 		if o.Count > 0 && v.opens.add(o.Ino, o.Count) {
 			s.opens[o.Ino] += o.Count
@@ -86,11 +86,12 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 	return s, nil
 }
 
-func (v *Volume) addSession(id twofold.SessionID, token []byte, node string, holder api.Holder) *Session {
+func (v *Volume) addSession(id twofold.SessionID, token []byte, node string, holder api.Holder, promised int64) *Session {
 	s := &Session{
 		v: v, id: id, token: token, node: node, holder: holder, over: make(chan struct{}),
 		connected: true, heard: time.Now(), opens: map[twofold.Ino]int{},
 	}
+	v.ledger.begin(id, promised)
 	v.mu.Lock()
 	v.sessions[id] = s
 	v.mu.Unlock()
@@ -162,6 +163,7 @@ func (s *Session) End(ctx context.Context) error {
 	delete(s.v.sessions, s.id)
 	s.v.mu.Unlock()
 	s.v.leases.ReleaseAll(s.id)
+	s.v.ledger.end(s.id)
 	for ino, n := range opens {
 		s.v.opens.drop(ino, n)
 	}

@@ -53,6 +53,9 @@ type Placer interface {
 	Writable() error
 	// Space is the store's capacity and what is free, in bytes of content.
 	Space(ctx context.Context) (total, free uint64, err error)
+	// Room is how many bytes of content may be written now and find space, as of no
+	// earlier than the call.
+	Room(ctx context.Context) (uint64, error)
 }
 
 // Options for Open. All but Logger's level of detail matters.
@@ -84,6 +87,7 @@ type Volume struct {
 	seqs    sequence
 	blobNo  counter
 	leases  *lease.Table
+	ledger  *ledger
 	pins    *pins
 	opens   *opens
 	levels  *levels
@@ -126,6 +130,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	v := &Volume{
 		Options: o, log: o.Logger, ctx: run, stop: stop, began: time.Now(),
 		leases:     lease.NewTable(o.LeaseTerm, o.Logger, run.Done()),
+		ledger:     newLedger(o.Placer.Room),
 		pins:       newPins(),
 		opens:      newOpens(),
 		levels:     newLevels(),

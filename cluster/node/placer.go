@@ -90,6 +90,9 @@ func (p *placer) Space(ctx context.Context) (total, free uint64, err error) {
 	return u.Total, u.Free, nil
 }
 
+// Room implements volume.Placer.
+func (p *placer) Room(ctx context.Context) (uint64, error) { return p.engine.Room(ctx), nil }
+
 // free is what each pool can still take, in bytes of content. The engine asks the
 // drives now and then, and remembers.
 func (p *placer) free() []uint64 {

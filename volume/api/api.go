@@ -175,8 +175,17 @@ type Files interface {
 	ListXattr(ctx context.Context, ino twofold.Ino) ([]string, error)
 	RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error
 
+	// Promise asks that the store keep n more bytes free for what this session will
+	// Write, and returns how many it does: at least 1, and fewer than n when little is
+	// free or the session has MaxPromise; errs.NoSpace where nothing is. A Write that
+	// succeeds uses the promise up; 0 gives all of it back, as the session's end does.
+	Promise(ctx context.Context, n int64) (int64, error)
+
 	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
 }
+
+// MaxPromise is the most bytes that a session is promised at a time.
+const MaxPromise = 1 << 30
 
 // MaxIO is the most bytes of one Read, and of all Segments of one Write.
 const MaxIO = 16 << 20
@@ -203,6 +212,10 @@ type Held struct {
 	_      struct{} `cbor:",toarray"`
 	Writes []HeldWrite
 	Opens  []HeldOpen
+
+	// Promised is what is left of what Promise gave, in bytes. The connection counts
+	// it, and it travels beside the rest, which older servers and mounts have without.
+	Promised int64 `cbor:"-"`
 }
 
 // HeldWrite is a write lease that a mount had before the connection broke.

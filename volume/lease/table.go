@@ -97,6 +97,19 @@ func (t *Table) Ready() {
 	}
 }
 
+// IsReady reports whether Ready was called.
+func (t *Table) IsReady() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// Await waits until Ready is called. errs.Canceled; errs.Unavailable when the server stops.
+func (t *Table) Await(ctx context.Context) error { return t.waitReady(ctx) }
+
 func (t *Table) waitReady(ctx context.Context) error {
 	select {
 	case <-t.ready:

@@ -90,6 +90,7 @@ type change struct {
 	reply   any
 	pin     int         // Open +1, Release -1: what a success does to the count
 	ino     twofold.Ino // of pin
+	space   func()      // what a success does to Client.promised; under Client.mu
 }
 
 // do makes a changing call with body as its request.
@@ -137,8 +138,11 @@ func (c *Client) number(ctx context.Context) (*numbers, uint64, error) {
 	return l.numbers, seq, err
 }
 
-// count keeps the table of opens. The caller has mu.
+// count keeps the table of opens, and what is promised. The caller has mu.
 func (c *Client) count(ch change, done bool) {
+	if done && ch.space != nil {
+		ch.space()
+	}
 	if ch.pin == 0 || !done && ch.pin > 0 {
 		return // a release that was refused is over all the same
 	}

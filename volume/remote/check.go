@@ -17,7 +17,8 @@ const (
 	maxEntries  = 4096     // of one listing; more are asked for
 	maxXattr    = 64 << 10 // bytes of a value, XATTR_SIZE_MAX
 	maxSegments = 1 << 16
-	maxETag     = 128 // bytes
+	maxETag     = 128            // bytes
+	maxPromise  = api.MaxPromise // bytes
 )
 
 // checker is a request that can tell whether it makes sense.
@@ -198,6 +199,16 @@ func (r writeReq) cut(payload []byte) ([]api.Segment, error) {
 		return nil, bad("%d bytes behind the segments", len(payload))
 	}
 	return segs, nil
+}
+
+func (r promiseReq) check() error { return checkPromise(r.Bytes) }
+
+// checkPromise takes a number of bytes that a session asks for, or has.
+func checkPromise(n int64) error {
+	if n < 0 || n > maxPromise {
+		return bad("a promise of %d bytes", n)
+	}
+	return nil
 }
 
 func (r leaseReq) check() error { return checkIno(r.Ino) }

@@ -25,15 +25,16 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	link    *link         // nil while there is no connection
-	up      chan struct{} // closed when link is set
-	numbers *numbers      // of the session; nil before the first, and between two
-	token   []byte
-	id      twofold.SessionID
-	opens   map[twofold.Ino]int // opens answered less releases answered
-	recalls map[leaseReq]*recall
-	closing bool // Close was called: the session's end is no loss
+	mu       sync.Mutex
+	link     *link         // nil while there is no connection
+	up       chan struct{} // closed when link is set
+	numbers  *numbers      // of the session; nil before the first, and between two
+	token    []byte
+	id       twofold.SessionID
+	opens    map[twofold.Ino]int // opens answered less releases answered
+	promised int64               // bytes of Promise answered less those of Writes answered
+	recalls  map[leaseReq]*recall
+	closing  bool // Close was called: the session's end is no loss
 }
 
 var _ api.Files = (*Client)(nil)

@@ -111,11 +111,14 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	}
 	held := c.opts.Holder.Held()
 	held.Opens = c.openFiles() // ours are exact: see the package comment
+	c.mu.Lock()
+	held.Promised = min(c.promised, maxPromise)
+	c.mu.Unlock()
 	payload, err := c.codec.Encode(held)
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token}, Payload: [][]byte{payload}})
+	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token, held.Promised}, Payload: [][]byte{payload}})
 	if !errs.Is(err, errs.Fenced) {
 		return c.numbers, err
 	}
@@ -129,6 +132,7 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	c.mu.Lock()
 	c.numbers, c.token, c.id = nil, nil, 0
 	clear(c.opens) // nothing in flight is still to be counted: see unlink
+	c.promised = 0
 	c.mu.Unlock()
 	c.opts.Holder.Lost(err)
 	return c.begin(ctx, conn)

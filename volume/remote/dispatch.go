@@ -112,9 +112,10 @@ func (p *peer) resume(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	if err := first(r.Decode(&q), r.DecodePayload(&held)); err != nil {
 		return rpc.Answer{}, err
 	}
-	if err := checkHeld(held); err != nil {
+	if err := first(checkHeld(held), checkPromise(q.Promised)); err != nil {
 		return rpc.Answer{}, err
 	}
+	held.Promised = q.Promised
 	return rpc.Answer{}, p.srv.resume(ctx, p, q, held)
 }
 

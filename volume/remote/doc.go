@@ -25,7 +25,8 @@
 // Opens and releases are numbered like changes but live in the server's memory. The
 // client counts what was answered; a server without memory rebuilds its table from
 // that, and what is in flight comes again on top: the count is exact. Leases are
-// known by token, so saying the same twice does no harm.
+// known by token, so saying the same twice does no harm. Promises of space are counted
+// as opens are.
 //
 // # The end of a session
 //

@@ -109,6 +109,9 @@ func (h hooked) ListXattr(ctx context.Context, ino twofold.Ino) ([]string, error
 func (h hooked) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
 	return no(h.hook(ctx, "RemoveXattr", ino, name))
 }
+func (h hooked) Promise(ctx context.Context, n int64) (int64, error) {
+	return one[int64](h.hook(ctx, "Promise", n))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }

@@ -117,14 +117,17 @@ func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api
 		slices.SortFunc(segs, byOffset)
 	}
 	payload := make([][]byte, 0, len(segs))
+	size := int64(0)
 	for _, s := range segs {
 		if len(s.Data) > 0 {
 			r.Segments = append(r.Segments, segment{Off: s.Off, Len: len(s.Data)})
 			payload = append(payload, s.Data)
+			size += int64(len(s.Data))
 		}
 	}
 	// Under a lease it may be the flush that a recall waits for.
-	err = do(ctx, c, change{method: mWrite, urgent: w.Token != 0, payload: payload, reply: &a}, r)
+	space := func() { c.promised = max(0, c.promised-size) }
+	err = do(ctx, c, change{method: mWrite, urgent: w.Token != 0, payload: payload, reply: &a, space: space}, r)
 	return a, err
 }
 
@@ -174,6 +177,17 @@ func (c *Client) ListXattr(ctx context.Context, ino twofold.Ino) (names []string
 // RemoveXattr implements api.Files.
 func (c *Client) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
 	return do(ctx, c, change{method: mRemoveXattr}, xattrReq{ino, name})
+}
+
+// Promise implements api.Files.
+func (c *Client) Promise(ctx context.Context, n int64) (granted int64, err error) {
+	space := func() {
+		if c.promised += granted; n == 0 {
+			c.promised = 0
+		}
+	}
+	err = do(ctx, c, change{method: mPromise, reply: &granted, space: space}, promiseReq{n})
+	return granted, err
 }
 
 // StatFS implements api.Files.

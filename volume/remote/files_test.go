@@ -19,7 +19,7 @@ import (
 )
 
 // numberedMethods are those whose context must carry api.SeqOf.
-const numberedMethods = " SetAttr Create Tmpfile CopyRange Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr "
+const numberedMethods = " SetAttr Create Tmpfile CopyRange Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr Promise "
 
 func genIno() *rapid.Generator[twofold.Ino] {
 	return rapid.Custom(func(t *rapid.T) twofold.Ino { return twofold.Ino(rapid.Uint64Min(1).Draw(t, "ino")) })
@@ -95,7 +95,11 @@ func argument(t *rapid.T, m reflect.Method, i int) reflect.Value {
 	case reflect.TypeFor[[]byte]():
 		v = rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "bytes")
 	case reflect.TypeFor[int64]():
-		v = rapid.Int64Range(0, 1<<60).Draw(t, "offset")
+		most := int64(1 << 60)
+		if m.Name == "Promise" {
+			most = api.MaxPromise
+		}
+		v = rapid.Int64Range(0, most).Draw(t, "offset")
 	case reflect.TypeFor[int]():
 		v = rapid.IntRange(1, maxEntries).Draw(t, "max")
 	case reflect.TypeFor[uint32]():

@@ -88,6 +88,9 @@ func TestBadRequests(t *testing.T) {
 		"sum over MaxIO":        {m: mWrite, header: num(segs(segment{Off: 0, Len: api.MaxIO}, segment{Off: 1 << 30, Len: 1}))},
 		"negative hole":         {m: mWrite, header: num(writeReq{Ino: 1, Punch: []metadata.Range{{Off: 0, Len: -1}}})},
 		"hole overflow":         {m: mWrite, header: num(writeReq{Ino: 1, Punch: []metadata.Range{{Off: 1 << 62, Len: 1 << 62}}})},
+		"negative promise":      {m: mPromise, header: num(promiseReq{-1})},
+		"huge promise":          {m: mPromise, header: num(promiseReq{api.MaxPromise + 1})},
+		"held too much":         {m: mResume, header: resumeReq{ID: 1, Promised: 1 << 62}, payload: []byte{0x82, 0x80, 0x80}},
 		"long etag":             {m: mWrite, header: num(writeReq{Ino: 1, ETag: strings.Repeat("e", 200)})},
 		"xattr without name":    {m: mGetXattr, header: xattrReq{1, ""}},
 		"xattr flags":           {m: mSetXattr, header: num(setXattrReq{1, "user.a", nil, 3})},
@@ -127,7 +130,7 @@ func TestNoSessionNoService(t *testing.T) {
 	owner := rawMount(t, n)
 	a := rawBegin(t, owner)
 	held := [][]byte{{0x82, 0x80, 0x80}}
-	for _, r := range []resumeReq{{a.ID, nil}, {a.ID, []byte("guess")}, {a.ID + 9, a.Token}} {
+	for _, r := range []resumeReq{{ID: a.ID}, {ID: a.ID, Token: []byte("guess")}, {ID: a.ID + 9, Token: a.Token}} {
 		if _, err := c.Call(t.Context(), &rpc.Call{Method: mResume, Header: r, Payload: held}); !errs.Is(err, errs.Fenced) {
 			t.Fatalf("resume with %+v: %v", r, err)
 		}
@@ -135,7 +138,7 @@ func TestNoSessionNoService(t *testing.T) {
 	if owner.Err() != nil {
 		t.Fatal("guessing cut off the owner of the session")
 	}
-	if _, err := c.Call(t.Context(), &rpc.Call{Method: mResume, Header: resumeReq{a.ID, a.Token}, Payload: held}); err != nil {
+	if _, err := c.Call(t.Context(), &rpc.Call{Method: mResume, Header: resumeReq{ID: a.ID, Token: a.Token}, Payload: held}); err != nil {
 		t.Fatal(err)
 	}
 	<-owner.Done() // a session has one connection
@@ -207,7 +210,7 @@ func FuzzRequest(f *testing.F) {
 	add(mCreate, numbered[createReq]{1, 1, createReq{1, "a", api.Create{Type: 1}}}, "")
 	add(mSetXattr, numbered[setXattrReq]{2, 1, setXattrReq{1, "user.a", []byte("v"), 0}}, "")
 	add(mRead, readReq{1, 5, 100}, "")
-	add(mResume, resumeReq{1, []byte("token")}, "\x82\x80\x80")
+	add(mResume, resumeReq{ID: 1, Token: []byte("token")}, "\x82\x80\x80")
 	c := rawMount(f, startNode(f, st))
 	rawBegin(f, c)
 	into := make([]byte, api.MaxIO)

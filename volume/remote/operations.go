@@ -76,6 +76,9 @@ func operations() map[rpc.Method]operation {
 			return nil, f.Release(ctx, q.Ino)
 		}),
 		mWrite: once(write),
+		mPromise: once(func(ctx context.Context, f api.Files, q promiseReq, _ []byte) (any, error) {
+			return f.Promise(ctx, q.Bytes)
+		}),
 		mReleaseWrite: once(func(ctx context.Context, f api.Files, q leaseReq, _ []byte) (any, error) {
 			return nil, f.ReleaseWrite(ctx, q.Ino, q.Token)
 		}),

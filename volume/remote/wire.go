@@ -39,6 +39,7 @@ const (
 	mTmpfile      rpc.Method = 37
 	mSeek         rpc.Method = 38
 	mCopyRange    rpc.Method = 39
+	mPromise      rpc.Method = 40
 
 	// mRecall is the one that the server sends.
 	mRecall rpc.Method = 64
@@ -62,8 +63,9 @@ type (
 	}
 	// resumeReq has the CBOR of api.Held as payload: it can be long.
 	resumeReq struct {
-		ID    twofold.SessionID `cbor:"1,keyasint"`
-		Token []byte            `cbor:"2,keyasint"`
+		ID       twofold.SessionID `cbor:"1,keyasint"`
+		Token    []byte            `cbor:"2,keyasint"`
+		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
 	}
 	settleReq struct {
 		Seq uint64 `cbor:"1,keyasint"`
@@ -144,6 +146,9 @@ type (
 		Mtime    twofold.Time     `cbor:"6,keyasint,omitempty"`
 		ETag     string           `cbor:"7,keyasint,omitempty"`
 		KillPriv bool             `cbor:"8,keyasint,omitempty"`
+	}
+	promiseReq struct {
+		Bytes int64 `cbor:"1,keyasint,omitempty"`
 	}
 	copyReq struct {
 		Range api.CopyRange `cbor:"1,keyasint"`
