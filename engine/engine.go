@@ -68,6 +68,7 @@ type Engine struct {
 	opts   Options
 	log    *slog.Logger
 	pool   erasure.Pool
+	ahead  ahead
 	cache  *readerCache
 	blocks *blockCache
 	damage atomic.Pointer[func(Damage)]

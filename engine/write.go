@@ -16,7 +16,8 @@ const maxPurpose = 4 << 10
 
 // writeWindow is how many stripes of a blob are handed to the drives and not yet
 // written by all of them: enough that reading, coding and writing overlap, and with
-// the stripe being filled the bound of a write's memory.
+// the stripe being filled the bound of a write's memory. Where many blobs are written
+// at once each has fewer (ahead.go).
 const writeWindow = 4
 
 // graceFactor is how many times as long as the quorum took the others may take:
@@ -154,7 +155,7 @@ func (w *write) copyFrom(r io.Reader) (int64, error) {
 		n := st.Len()
 		if n > 0 {
 			size += int64(n)
-			err = w.submit(st)
+			err = w.submit(st, eof)
 		}
 		st.Release()
 		if err != nil || eof {
@@ -210,14 +211,16 @@ func (w *write) grow(st *erasure.Stripe) (*erasure.Stripe, int) {
 	return full, erasure.StripeSize
 }
 
-// submit codes a stripe and queues its blocks, after the shards have room.
-func (w *write) submit(st *erasure.Stripe) error {
+// submit codes a stripe and queues its blocks, after the shards have room. Where the
+// stripe may not be with the drives while another is filled, it waits for them.
+func (w *write) submit(st *erasure.Stripe, last bool) error {
 	if err := w.coder.Encode(st); err != nil {
 		return err
 	}
 	if err := w.await(w.steps + 1 - writeWindow); err != nil {
 		return err
 	}
+	alone := !last && !w.e.ahead.admit(st)
 	for _, sw := range w.shards {
 		if sw.live {
 			st.Retain()
@@ -225,6 +228,9 @@ func (w *write) submit(st *erasure.Stripe) error {
 		}
 	}
 	w.steps++
+	if alone {
+		return w.await(w.steps)
+	}
 	return nil
 }
 

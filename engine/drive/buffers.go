@@ -2,6 +2,7 @@ package drive
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"twofold/internal/vfs"
 )
@@ -12,34 +13,65 @@ import (
 // writers of 4 MiB on ext4, that takes a third of the processor time or less, and
 // as much disk.
 const (
-	smallBuf = 64 << 10
-	largeBuf = 1 << 20
+	smallBuf  = 64 << 10
+	mediumBuf = 256 << 10
+	largeBuf  = 1 << 20
 )
 
-// buffers keeps buffers of the two sizes for reuse.
-type buffers struct{ small, large sync.Pool }
+// largeGathers is how many large buffers of a drive's have blocks of shards being
+// written: two for each of eight shards, one that fills and one that is written. The
+// blocks of more shards gather in medium ones.
+const largeGathers = 16
+
+// buffers keeps buffers of the three sizes for reuse. Safe for concurrent use.
+type buffers struct {
+	small, medium, large sync.Pool
+	gathers              atomic.Int32 // large ones that gather returned
+}
 
 // get returns an empty buffer with room for n bytes.
 func (b *buffers) get(n int) []byte {
-	pool, size := &b.small, smallBuf
-	if n > smallBuf {
-		pool, size = &b.large, largeBuf
+	switch {
+	case n <= smallBuf:
+		return take(&b.small, smallBuf)
+	case n <= largeBuf:
+		return take(&b.large, largeBuf)
 	}
-	if n > largeBuf {
-		return make([]byte, 0, n)
+	return make([]byte, 0, n)
+}
+
+// gather returns an empty buffer, large or medium, for blocks to gather in.
+func (b *buffers) gather() []byte {
+	if b.gathers.Add(1) <= largeGathers {
+		return take(&b.large, largeBuf)
 	}
+	b.gathers.Add(-1)
+	return take(&b.medium, mediumBuf)
+}
+
+func take(pool *sync.Pool, size int) []byte {
 	if p, ok := pool.Get().(*[]byte); ok {
 		return (*p)[:0]
 	}
 	return vfs.AlignedBuf(size)
 }
 
-// put gives a buffer back that nobody uses any more.
+// put gives a buffer of get's back that nobody uses any more.
 func (b *buffers) put(p []byte) {
 	switch cap(p) {
 	case smallBuf:
 		b.small.Put(&p)
+	case mediumBuf:
+		b.medium.Put(&p)
 	case largeBuf:
 		b.large.Put(&p)
+	}
+}
+
+// putGather gives a buffer back that is gather's, or a small one of get's.
+func (b *buffers) putGather(p []byte) {
+	b.put(p)
+	if cap(p) == largeBuf {
+		b.gathers.Add(-1)
 	}
 }

@@ -41,7 +41,16 @@ func newRig(t *testing.T, reserve int64, deadline time.Duration) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.d.Close() })
+	t.Cleanup(func() {
+		r.d.Close()
+		for range 1000 { // calls that hung may end now
+			if r.d.Gathers() == 0 {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%d buffers did not come back", r.d.Gathers())
+	})
 	return r
 }
 

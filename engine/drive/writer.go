@@ -13,9 +13,11 @@ import (
 
 // writer writes one shard into a file of tmp/, and moves it to its place at Commit.
 //
-// Blocks gather in a buffer. A full one is written by a task of the drive's while
-// the next fills. At most one task runs at a time, and each begins after the one
-// before was waited for: so the fields that only tasks use need no lock.
+// Blocks gather in a buffer, a small one until they do not fit it. A large one that is
+// full is written by a task of the drive's while the next fills; a medium one, which
+// there is where many shards are written at once, before the next is taken. At most
+// one task runs at a time, and each begins after the one before was waited for: so the
+// fields that only tasks use need no lock.
 type writer struct {
 	d   *Local
 	ctx context.Context // of Create: ends every wait of the writer's
@@ -91,9 +93,9 @@ func (w *writer) WriteBlock(p []byte) error {
 // append adds p to the buffer and has full buffers written.
 func (w *writer) append(p []byte) error {
 	for len(p) > 0 {
-		if len(w.buf)+len(p) > cap(w.buf) && cap(w.buf) < largeBuf {
+		if len(w.buf)+len(p) > cap(w.buf) && cap(w.buf) == smallBuf {
 			old := w.buf
-			w.buf = append(w.d.buffers.get(largeBuf), old...)
+			w.buf = append(w.d.buffers.gather(), old...)
 			w.d.buffers.put(old)
 		}
 		n := min(len(p), cap(w.buf)-len(w.buf))
@@ -121,7 +123,10 @@ func (w *writer) flush() error {
 	}
 	w.pending = t
 	w.off += int64(len(buf))
-	w.buf = w.d.buffers.get(largeBuf)
+	w.buf = w.d.buffers.get(0) // what is left of a block may be little
+	if cap(buf) < largeBuf {
+		return w.settle()
+	}
 	return nil
 }
 
@@ -149,6 +154,8 @@ func (w *writer) stop(err error) error {
 // Abort discards the shard, see ShardWriter.
 func (w *writer) Abort() error {
 	w.settle() // its error does not matter: the bytes are thrown away
+	w.d.buffers.putGather(w.buf)
+	w.buf = nil
 	if w.closed {
 		return nil
 	}
@@ -156,8 +163,6 @@ func (w *writer) Abort() error {
 	if w.err == nil {
 		w.err = errs.Newf("drive.WriteBlock", errs.Invalid, "the shard was aborted")
 	}
-	w.d.buffers.put(w.buf)
-	w.buf = nil
 	if w.f == nil {
 		return nil
 	}
@@ -194,6 +199,7 @@ func (w *writer) Commit(t ShardTrailer) error {
 	last := &task{late: w.discard}
 	last.fn = func() error { return w.commit(op, last, buf, off) }
 	if err := w.d.guard.launch(w.ctx, op, 3*w.d.opt.Deadline, last); err != nil {
+		w.buf = buf // no task has it
 		return w.stop(err)
 	}
 	err := w.d.guard.wait(w.ctx, op, last)
@@ -223,7 +229,7 @@ func (w *writer) checkTrailer(t *ShardTrailer) error {
 // write is a task: it writes buf at off, making the file first, and returns the
 // buffer for reuse.
 func (w *writer) write(op string, buf []byte, off int64) error {
-	defer w.d.buffers.put(buf)
+	defer w.d.buffers.putGather(buf)
 	d := w.d
 	if _, err := d.space(len(buf)); err != nil {
 		return w.missing(op, err)
@@ -231,7 +237,7 @@ func (w *writer) write(op string, buf []byte, off int64) error {
 	if w.f == nil {
 		tmp := fmt.Sprintf("%s/%s/%s.%d", d.opt.Path, tmpDir, w.h.Blob, d.tmpSeq.Add(1))
 		create := d.fs.Create
-		if len(buf) == largeBuf {
+		if len(buf) >= mediumBuf {
 			create = d.fs.CreateDirect
 		}
 		f, err := create(tmp)

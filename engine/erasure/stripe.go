@@ -16,6 +16,7 @@ type Stripe struct {
 	shards   int // blocks there is room for: data, or data and parity
 	refs     atomic.Int32
 	pool     *sync.Pool
+	freed    func() // called when the last reference is released; may be nil
 }
 
 // Len is the number of bytes of content.
@@ -47,12 +48,21 @@ func (s *Stripe) blocks(dst [][]byte, have Set) [][]byte {
 // Retain adds a reference.
 func (s *Stripe) Retain() { s.refs.Add(1) }
 
+// OnFree has fn called once, when the last reference is released, by whoever does. It is
+// set before the stripe is shared.
+func (s *Stripe) OnFree(fn func()) { s.freed = fn }
+
 // Release drops a reference; the last one gives the memory back to the pool.
 func (s *Stripe) Release() {
 	switch n := s.refs.Add(-1); {
 	case n == 0:
+		fn := s.freed
+		s.freed = nil
 		if s.pool != nil {
 			s.pool.Put(s)
+		}
+		if fn != nil {
+			fn()
 		}
 	case n < 0:
 		panic("erasure: a stripe was released twice")
