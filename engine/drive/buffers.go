@@ -9,9 +9,9 @@ import (
 
 // Sizes of the buffers that shards pass through: one write to the file system is at
 // most largeBuf long, and a shard of up to smallBuf is written, or read, in one.
-// A shard longer than largeBuf is written past the page cache: measured with 32
-// writers of 4 MiB on ext4, that takes a third of the processor time or less, and
-// as much disk.
+// A shard longer than its first write (mediumBuf or largeBuf) goes past the page cache:
+// measured with 32 writers of 4 MiB on ext4, that takes a third of the processor time
+// or less, and as much disk.
 const (
 	smallBuf  = 64 << 10
 	mediumBuf = 256 << 10
