@@ -108,9 +108,13 @@ func TestExactlyOnce(t *testing.T) {
 			t.Errorf("%s: %v, made %d times", name, err, made)
 		}
 	}
-	st.mu.Lock()
-	s := st.sessions[id]
-	st.mu.Unlock()
+	var s *fakeSession
+	waitFor(t, "the mount to resume after the last restart", func() bool {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		s = st.sessions[id]
+		return s != nil
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ino, k := range s.pins {
