@@ -61,7 +61,7 @@ func (b *Badger) Cut(dir string) (*Cut, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, errs.E(op, errs.Other, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, errs.E(op, errs.Other, err)
 	}
 	b.mu.Lock()
@@ -264,7 +264,7 @@ func RestoreFrom(checkpoint, live string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(live, 0o700); err != nil {
+	if err := os.Mkdir(live, 0o700); err != nil {
 		return errs.E(op, errs.Other, err)
 	}
 	for _, name := range l.sorted() {

@@ -44,7 +44,7 @@ type Options struct {
 	fs            vfs.FS // of value files; nil: the operating system's
 }
 
-// Open opens the store in base. A live directory that was closed cleanly is used as
+// Open opens the store in base, a directory that is made if only it is missing. A live directory that was closed cleanly is used as
 // it is. Any other is thrown away and rebuilt from the checkpoint: what Badger wrote
 // without an fsync is not trusted, whatever it looks like.
 func Open(base string, o Options) (*Badger, error) {
@@ -52,7 +52,8 @@ func Open(base string, o Options) (*Badger, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(base, 0o700); err != nil {
+	// Not what is above: a drive that is gone is not to be made again.
+	if err := os.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, errs.E(op, errs.Other, err)
 	}
 	dirs, next, err := liveDirs(base)
@@ -82,6 +83,9 @@ func Open(base string, o Options) (*Badger, error) {
 	}
 	if err := o.verify(o.Checkpoint); err != nil { // the live tables are links to its
 		return nil, err
+	}
+	if len(dirs) > 0 && keep == "" && !o.Fresh {
+		o.Logger.Info("the metadata index was not closed cleanly: it is made again from its checkpoint and the raft log")
 	}
 	dir := filepath.Join(base, fmt.Sprintf("%s%08d", livePrefix, next))
 	if o.Checkpoint == "" {

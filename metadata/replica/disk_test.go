@@ -198,3 +198,16 @@ func TestBusyClock(t *testing.T) {
 		t.Error("busy after the end")
 	}
 }
+
+// TestNothingIsMadeInPlaceOfADrive: a replica is made on its drive or nowhere.
+func TestNothingIsMadeInPlaceOfADrive(t *testing.T) {
+	base := t.TempDir()
+	d := Dir{Path: filepath.Join(base, "gone")}
+	o := Options{Logger: testLogger(t), NewMachine: newFake}
+	if _, err := openNode(d, identity{}, &o, func(*node) {}); err == nil {
+		t.Fatal("a replica was made where no drive is")
+	}
+	if left, err := os.ReadDir(base); err != nil || len(left) != 0 {
+		t.Fatalf("%v was made, %v", left, err)
+	}
+}

@@ -34,16 +34,16 @@ func replaceSync(path string, data []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// mkdirSync makes a directory and its missing parents, durably.
-func mkdirSync(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
+// mkdirSync makes a directory below root, and what is missing between them, durably.
+// It never makes root: a drive whose directory is gone is lost, and nothing may
+// appear where it was.
+func mkdirSync(root, path string) error {
+	if _, err := os.Stat(path); err == nil || path == root {
+		return err
 	}
 	parent := filepath.Dir(path)
-	if parent != path {
-		if err := mkdirSync(parent); err != nil {
-			return err
-		}
+	if err := mkdirSync(root, parent); err != nil {
+		return err
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !os.IsExist(err) {
 		return err

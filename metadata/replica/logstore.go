@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -52,7 +53,7 @@ const (
 
 // openDisk opens the log in dir.
 func openDisk(dir string, log *raftLog) (disk, error) {
-	if err := mkdirSync(dir); err != nil {
+	if err := mkdirSync(filepath.Dir(dir), dir); err != nil {
 		return nil, err
 	}
 	meta, err := openMeta(dir)

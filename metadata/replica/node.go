@@ -80,7 +80,7 @@ func openNode(d Dir, ident identity, o *Options, onFail func(*node)) (n *node, e
 		}
 	}()
 	g0 := d.g0()
-	if err := mkdirSync(g0); err != nil {
+	if err := mkdirSync(d.Path, g0); err != nil {
 		return nil, err
 	}
 	if n.anchor, err = dropAnchor(g0, o.Locks); err != nil {

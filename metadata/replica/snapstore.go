@@ -65,7 +65,7 @@ func (m *snapMeta) raftMeta(size int64) *raft.SnapshotMeta {
 
 // openSnaps opens the store in dir: the newest whole snapshot stays, all else goes.
 func openSnaps(dir string, log *slog.Logger) (*snapStore, error) {
-	if err := mkdirSync(dir); err != nil {
+	if err := mkdirSync(filepath.Dir(dir), dir); err != nil {
 		return nil, err
 	}
 	s := &snapStore{dir: dir, log: log}
