@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -356,7 +358,17 @@ func TestAWSDelete(t *testing.T) {
 	_, err = c.DeleteBucket(ctx, &awss3.DeleteBucketInput{Bucket: b})
 	wantCode(t, err, "BucketNotEmpty")
 	ids = append(ids, types.ObjectIdentifier{Key: aws.String(strings.Repeat("x", 1025))})
-	out, err := c.DeleteObjects(ctx, &awss3.DeleteObjectsInput{Bucket: b, Delete: &types.Delete{Objects: ids}})
+	// The SDK closes a request's body as soon as it has the answer's head. When that
+	// comes before its transport has read the body's EOF, the transport closes the
+	// connection, and the SDK can't read the answer: once in forty times where the
+	// server is in the same process. Seen by the stack of the client's own Close.
+	var out *awss3.DeleteObjectsOutput
+	for range 5 {
+		out, err = c.DeleteObjects(ctx, &awss3.DeleteObjectsInput{Bucket: b, Delete: &types.Delete{Objects: ids}})
+		if !errors.Is(err, net.ErrClosed) {
+			break
+		}
+	}
 	noErr(t, err)
 	if len(out.Deleted) != 300 || len(out.Errors) != 1 || *out.Errors[0].Code != "KeyTooLongError" {
 		t.Fatalf("%d deleted, %v", len(out.Deleted), out.Errors)
