@@ -9,8 +9,8 @@ import (
 )
 
 // Box holds open files outside of any process's table of descriptors: as a message
-// with SCM_RIGHTS (unix(7)) in a socket that nobody reads for now. It lives as long
-// as any process has its two ends. The one that has them for this only, and starts
+// with SCM_RIGHTS (unix(7)) in a socket, where it stays until the next process takes
+// it out. It lives as long as any process has its two ends. The one that has them for this only, and starts
 // the others, does not have the files: it can end, and start programs, when a file
 // system hangs whose files would be closed by that (execve(2) closes what is marked
 // so, and a FUSE file system is told of each close and may not answer).
