@@ -99,3 +99,35 @@ func TestLogsInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLogsWithoutLinks: on a file system without symbolic links the logs stay files,
+// and everything works.
+func TestLogsWithoutLinks(t *testing.T) {
+	old := symlink
+	symlink = func(string, string) error { return os.ErrPermission }
+	defer func() { symlink = old }()
+	base := t.TempDir()
+	b := openTest(t, filepath.Join(base, "kv"), Options{})
+	for n := range 3 {
+		if err := b.Write([]Op{{Key: []byte{'k', byte(n)}, Value: bytes.Repeat([]byte("v"), 900<<10)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cp := filepath.Join(base, "cp")
+	if err := b.Checkpoint(cp); err != nil {
+		t.Fatal(err)
+	}
+	want := dumpAll(t, b)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Options{{}, {Checkpoint: cp, Fresh: true}} {
+		b = openTest(t, filepath.Join(base, "kv"), o)
+		if got := dumpAll(t, b); got != want {
+			t.Fatalf("opened again with %+v: %d bytes, not %d", o, len(got), len(want))
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
