@@ -11,7 +11,8 @@ import (
 // Which files compaction should look at is part of the state, so that no restart
 // forgets one. A file is marked
 //
-//   - when a write adds to what it has: many small extents make it slow to read;
+//   - when a write or a copied range adds to what it has: many small extents make it
+//     slow to read;
 //   - when a blob that it refers to has less than half of its bytes alive, all files
 //     together: until somebody rewrites what is left, the blob keeps all its space.
 //

@@ -80,8 +80,16 @@ func TestCompactionMarks(t *testing.T) {
 			t.Fatalf("after %d writes: %v", n+1, m)
 		}
 	}
+	// So does a copied range.
+	tail := r.file(b, "copy")
+	for n := range 2 {
+		r.ok(metadata.OpCopyRange, metadata.CopyRange{Src: log.Ino, Dst: tail.Ino, DstOff: int64(n) * 10, Len: 10})
+		if _, marked := r.due()[tail.Ino]; marked != (n > 0) {
+			t.Fatalf("after %d copies: marked %v", n+1, marked)
+		}
+	}
 	r.reopen()
-	if m := r.due(); len(m) != 1 {
+	if m := r.due(); len(m) != 2 {
 		t.Fatalf("after a restart: %v", m)
 	}
 	r.check()

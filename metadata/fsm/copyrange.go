@@ -28,6 +28,7 @@ func (a *applier) copyRange(c *metadata.CopyRange) (*metadata.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	stored := dst.Stored
 	// The same bytes from start to end have the same ETag.
 	etag := ""
 	if c.SrcOff == 0 && c.DstOff == 0 && n == src.Size && n >= dst.Size {
@@ -39,6 +40,9 @@ func (a *applier) copyRange(c *metadata.CopyRange) (*metadata.Result, error) {
 	}
 	if done < n {
 		etag = ""
+	}
+	if done > 0 && stored > 0 {
+		a.markCompaction(dst.Ino)
 	}
 	a.contentChanged(dst, etag)
 	dst.Mtime, dst.Ctime = a.cmd.Now, a.cmd.Now
