@@ -3,6 +3,8 @@ package volume
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -93,18 +95,21 @@ const compactBatch = 1000
 
 // compact works off the files that are marked (metadata/fsm/compaction.go) and rest.
 func (v *Volume) compact(ctx context.Context) error {
+	if v.Placer.Writable() != nil {
+		return nil
+	}
 	defer v.touched.forget()
 	var after twofold.Ino
+	var failed error // the first one: a file that can't be read holds up no other
 	for {
 		var marks []metadata.CompactionMark
 		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
 			marks, err = w.CompactionDue(after, compactBatch)
 			return err
 		}); err != nil || len(marks) == 0 {
-			return err
+			return errors.Join(failed, err)
 		}
 		var done []metadata.CompactionMark
-		var failed error
 		for _, m := range marks {
 			after = m.Ino
 			if v.touched.busy(m.Ino) {
@@ -118,18 +123,17 @@ func (v *Volume) compact(ctx context.Context) error {
 				err = nil
 			}
 			if err != nil {
-				failed = err
-				break
+				if failed == nil {
+					failed = fmt.Errorf("inode %d: %w", m.Ino, err)
+				}
+				continue
 			}
 			done = append(done, m)
 		}
 		if len(done) > 0 {
 			if _, err := v.commit(ctx, metadata.OpCompacted, metadata.Compacted{Marks: done}); err != nil {
-				return err
+				return errors.Join(failed, err)
 			}
-		}
-		if failed != nil {
-			return failed
 		}
 	}
 }
@@ -215,7 +219,7 @@ func mostlyDead(w metadata.View, exts []metadata.Extent) (map[twofold.BlobID]boo
 	dead := map[twofold.BlobID]bool{}
 	for i := range exts {
 		b := exts[i].Blob
-		if b == nil || 2*used[b.ID] >= b.Size {
+		if b == nil || dead[b.ID] || 2*used[b.ID] >= b.Size {
 			continue
 		}
 		claims, err := w.Claims(b.ID)

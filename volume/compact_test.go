@@ -3,6 +3,8 @@ package volume
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -222,4 +224,38 @@ func (h *harness) blobSize(a api.Attr) (size int64) {
 		h.t.Fatal(err)
 	}
 	return size
+}
+
+// TestOneBadFileHoldsUpNoOther: a file that can't be read keeps its mark; those behind
+// it are compacted.
+func TestOneBadFileHoldsUpNoOther(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	m := h.mount()
+	var files []api.Attr
+	for _, key := range []string{"bad", "good"} {
+		h.put("base", key, random(16<<20))
+		files = append(files, m.lookup("base", key))
+		if key == "bad" {
+			for _, dir := range h.dirs {
+				shards, err := filepath.Glob(filepath.Join(dir, "blobs", "*", "*"))
+				if err != nil || len(shards) == 0 {
+					t.Fatal(shards, err)
+				}
+				for _, path := range shards {
+					if err := os.Remove(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	for _, a := range files {
+		size := int64(1 << 20)
+		if _, err := m.s.SetAttr(ctx, a.Ino, api.SetAttr{Size: &size}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the good file has a blob of its own", func() bool { return h.blobSize(files[1]) <= 1<<20 })
+	eventually(t, "only the bad one is marked", func() bool { d := h.due(); return len(d) == 1 && d[0].Ino == files[0].Ino })
 }
