@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -135,20 +134,7 @@ func TestLyingDrive(t *testing.T) {
 // TestFullDrives: all drives are full. Writes fail and say why in both views, deletes
 // work and give space back, and then writes work again.
 func TestFullDrives(t *testing.T) {
-	dir := t.TempDir()
-	var dirs []string
-	for i := range 4 {
-		d := filepath.Join(dir, fmt.Sprintf("d%d", i))
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Mount("tmpfs", d, "tmpfs", 0, "size=160m"); err != nil {
-			t.Skipf("a small file system can't be mounted: %v", err)
-		}
-		t.Cleanup(func() { syscall.Unmount(d, syscall.MNT_DETACH) })
-		dirs = append(dirs, filepath.Join(d, "drive"))
-	}
-	r := start(t, harness.WithDrives(dirs...))
+	r := start(t, harness.WithDrives(harness.SmallDrives(t, 4, "160m")...))
 	c := content{}.join(run{r.tags.Add(1), 4 << 20})
 	var keys []string
 	var err error

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,18 +17,7 @@ import (
 // fail.
 func TestMountFillsTheStore(t *testing.T) {
 	harness.NeedMount(t)
-	dir := t.TempDir()
-	var dirs []string
-	for i := range 4 {
-		d := filepath.Join(dir, fmt.Sprintf("d%d", i))
-		noErr(t, os.Mkdir(d, 0o755))
-		if err := syscall.Mount("tmpfs", d, "tmpfs", 0, "size=96m"); err != nil {
-			t.Skipf("a small file system can't be mounted: %v", err)
-		}
-		t.Cleanup(func() { syscall.Unmount(d, syscall.MNT_DETACH) })
-		dirs = append(dirs, filepath.Join(d, "drive"))
-	}
-	s := newStore(t, harness.WithDrives(dirs...))
+	s := newStore(t, harness.WithDrives(harness.SmallDrives(t, 4, "96m")...))
 	s.bucket("bbb")
 	const size = 32 << 20
 	data := content(7, size)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,4 +114,27 @@ func NeedMount(t testing.TB) {
 	if os.Getuid() != 0 {
 		Need(t, "fusermount3")
 	}
+}
+
+// SmallDrives mounts n file systems in memory of that size (tmpfs's: "96m") and returns
+// a path in each for a drive. Without root it skips the test; with it, a mount that
+// fails is a failure.
+func SmallDrives(t testing.TB, n int, size string) (drives []string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system takes root")
+	}
+	dir := t.TempDir()
+	for i := range n {
+		d := filepath.Join(dir, fmt.Sprintf("d%d", i))
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", d, "tmpfs", 0, "size="+size); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Unmount(d, syscall.MNT_DETACH) })
+		drives = append(drives, filepath.Join(d, "drive"))
+	}
+	return drives
 }
