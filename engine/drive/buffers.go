@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"twofold/internal/slab"
 	"twofold/internal/vfs"
 )
 
@@ -19,23 +20,33 @@ const (
 )
 
 // largeGathers is how many large buffers of a drive's have blocks of shards being
-// written: two for each of eight shards, one that fills and one that is written. The
-// blocks of more shards gather in medium ones.
-const largeGathers = 16
+// written: two for each of two shards, one that fills and one that is written. The
+// blocks of more shards gather in medium ones; with 16, eight shards were as fast.
+const largeGathers = 4
 
 // buffers keeps buffers of the three sizes for reuse. Safe for concurrent use.
 type buffers struct {
-	small, medium, large sync.Pool
-	gathers              atomic.Int32 // large ones that gather returned
+	small   sync.Pool
+	gathers atomic.Int32 // large ones that gather returned
 }
+
+// The larger ones are those of all drives of the process. A page of the system's is at
+// least vfs.Align long.
+var (
+	mediumBufs = slab.New(mediumBuf)
+	largeBufs  = slab.New(largeBuf)
+)
 
 // get returns an empty buffer with room for n bytes.
 func (b *buffers) get(n int) []byte {
 	switch {
 	case n <= smallBuf:
-		return take(&b.small, smallBuf)
+		if p, ok := b.small.Get().(*[]byte); ok {
+			return (*p)[:0]
+		}
+		return vfs.AlignedBuf(smallBuf)
 	case n <= largeBuf:
-		return take(&b.large, largeBuf)
+		return largeBufs.Get()[:0]
 	}
 	return make([]byte, 0, n)
 }
@@ -43,17 +54,10 @@ func (b *buffers) get(n int) []byte {
 // gather returns an empty buffer, large or medium, for blocks to gather in.
 func (b *buffers) gather() []byte {
 	if b.gathers.Add(1) <= largeGathers {
-		return take(&b.large, largeBuf)
+		return largeBufs.Get()[:0]
 	}
 	b.gathers.Add(-1)
-	return take(&b.medium, mediumBuf)
-}
-
-func take(pool *sync.Pool, size int) []byte {
-	if p, ok := pool.Get().(*[]byte); ok {
-		return (*p)[:0]
-	}
-	return vfs.AlignedBuf(size)
+	return mediumBufs.Get()[:0]
 }
 
 // put gives a buffer of get's back that nobody uses any more.
@@ -62,9 +66,9 @@ func (b *buffers) put(p []byte) {
 	case smallBuf:
 		b.small.Put(&p)
 	case mediumBuf:
-		b.medium.Put(&p)
+		mediumBufs.Put(p)
 	case largeBuf:
-		b.large.Put(&p)
+		largeBufs.Put(p)
 	}
 }
 

@@ -230,16 +230,22 @@ func (r *reader) readRaw(ctx context.Context, op string, first, n int64) ([]byte
 	last := first + n - 1
 	to := blockOffset(&h, last) + hashLen + BlockLen(h, size, last)
 	buf := r.d.buffers.get(int(to - from))[:to-from]
-	err := r.d.guard.run(ctx, op, r.d.opt.Deadline,
+	t, err := r.d.guard.start(ctx, op, r.d.opt.Deadline,
 		func() error {
 			if err := readFull(r.f, buf, from); err != nil {
+				r.d.buffers.put(buf)
+				buf = nil
 				return r.readError(op, err)
 			}
 			return nil
 		},
 		func() { r.d.buffers.put(buf) })
 	if err != nil {
-		return nil, err // the buffer may still be the task's
+		r.d.buffers.put(buf)
+		return nil, err
+	}
+	if err := r.d.guard.wait(ctx, op, t); err != nil {
+		return nil, err // the buffer is the task's
 	}
 	return buf, nil
 }

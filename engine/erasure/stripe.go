@@ -3,6 +3,8 @@ package erasure
 import (
 	"sync"
 	"sync/atomic"
+
+	"twofold/internal/slab"
 )
 
 // Stripe is the memory of one stripe: content, padding and perhaps parity. It comes
@@ -15,8 +17,9 @@ type Stripe struct {
 	blockLen int
 	shards   int // blocks there is room for: data, or data and parity
 	refs     atomic.Int32
-	pool     *sync.Pool
-	freed    func() // called when the last reference is released; may be nil
+	pool     *sync.Pool // of whole stripes, or:
+	slab     *slab.Pool // of buf
+	freed    func()     // called when the last reference is released; may be nil
 }
 
 // Len is the number of bytes of content.
@@ -58,7 +61,11 @@ func (s *Stripe) Release() {
 	case n == 0:
 		fn := s.freed
 		s.freed = nil
-		if s.pool != nil {
+		switch {
+		case s.slab != nil:
+			s.slab.Put(s.buf)
+			s.buf = nil
+		case s.pool != nil:
 			s.pool.Put(s)
 		}
 		if fn != nil {
@@ -73,15 +80,24 @@ func (s *Stripe) Release() {
 // do not hold buffers of full stripes. The zero value is ready. Safe for concurrent
 // use.
 type Pool struct {
-	classes [maxClass - minClass + 1]sync.Pool
+	classes [slabClass - minClass]sync.Pool
 }
+
+// slabs have the buffers of large stripes, of all pools of the process.
+var slabs = func() (s [maxClass - slabClass + 1]*slab.Pool) {
+	for i := range s {
+		s[i] = slab.New(1<<(slabClass+i) + classSlack)
+	}
+	return s
+}()
 
 // Classes are powers of two of bytes, 16 KiB to 16 MiB: the largest stripe is one
 // of content with 8 parity blocks to its one data block. What is larger (a foreign
 // header's stripe) is not pooled.
 const (
-	minClass = 14
-	maxClass = 24
+	minClass  = 14
+	slabClass = 18 // from here on off the heap
+	maxClass  = 24
 	// classSlack is what a class has over its power of two: room for the rounding up
 	// of blocks, so that a full stripe over 3 data shards stays in the class of 1 MiB.
 	classSlack = 256
@@ -106,6 +122,10 @@ func (p *Pool) take(size int) *Stripe {
 	for class := minClass; class <= maxClass; class++ {
 		if size > 1<<class+classSlack {
 			continue
+		}
+		if class >= slabClass {
+			slab := slabs[class-slabClass]
+			return &Stripe{buf: slab.Get(), slab: slab}
 		}
 		pool := &p.classes[class-minClass]
 		if s, _ := pool.Get().(*Stripe); s != nil {
