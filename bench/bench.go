@@ -1,6 +1,6 @@
-// Package bench runs one workload against one or two targets (S3 endpoints, or
-// directories) and measures rates and latencies. With two targets the runs are
-// interleaved, so that both meet the same machine: on a noisy one only the ratio of
+// Package bench runs one workload against one or more targets (S3 endpoints, or
+// directories) and measures rates and latencies. With several targets the runs are
+// interleaved, so that all meet the same machine: on a noisy one only the ratio of
 // such a pair says anything.
 package bench
 
@@ -149,8 +149,8 @@ func (r *Result) run(ctx context.Context, s Step) error {
 	return nil
 }
 
-// Report writes a table: a line a step and target, and with two targets the ratio of
-// the first one's rate to the second one's, with its spread over the rounds.
+// Report writes a table: a line a step and target, and on the lines of further targets
+// the ratio of the first one's rate to theirs, with its spread over the rounds.
 func Report(w io.Writer, targets []Target, results [][]Result) {
 	steps, names := len("operation"), len("target")
 	for t := range targets {
@@ -163,14 +163,18 @@ func Report(w io.Writer, targets []Target, results [][]Result) {
 	for s := range results[0] {
 		for t := range targets {
 			r := &results[t][s]
+			if r.Ops == 0 {
+				continue
+			}
 			mib := "-"
 			if r.Bytes > 0 {
 				mib = fmt.Sprintf("%.1f", r.MiBps())
 			}
 			ratio := ""
-			if t == 0 && len(targets) == 2 {
-				lo, hi := spread(r.Rates, results[1][s].Rates)
-				ratio = fmt.Sprintf("%.2fx (%.2f-%.2f)", r.Rate()/results[1][s].Rate(), lo, hi)
+			if t > 0 {
+				first := &results[0][s]
+				lo, hi := spread(first.Rates, r.Rates)
+				ratio = fmt.Sprintf("%.2fx (%.2f-%.2f)", first.Rate()/r.Rate(), lo, hi)
 			}
 			name := title(r)
 			if t > 0 {

@@ -34,6 +34,11 @@ func TestTable(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[1], "write, 1 client ") || !strings.Contains(lines[3], "others, 4 clients  /a/directory/") {
 		t.Fatalf("\n%s", &out)
 	}
+	for i, l := range lines[1:] { // the ratio stands beside what the first one is compared with
+		if (i%2 == 1) != strings.Contains(l, "x (") {
+			t.Errorf("line %d:\n%s", i+1, &out)
+		}
+	}
 	target := strings.Index(lines[0], "target")
 	for i, l := range lines[1:] {
 		if name := targets[i%2].Name; !strings.HasPrefix(l[target:], name+" ") || strings.HasSuffix(l, " ") {

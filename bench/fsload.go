@@ -11,10 +11,14 @@ import (
 
 // FSOptions choose the file workload.
 type FSOptions struct {
-	SmallSize  int
-	SmallCount int
-	Clients    int
-	LargeSize  int64 // bytes of the file that is written and read in sequence; 0: none
+	SmallSize   int    // bytes of a small file
+	SmallCount  int    // small files that many threads make in a round; one thread makes an eighth of them
+	StatPasses  int    // how often each of the small files is looked at again
+	Clients     int    // threads at once
+	LargeSize   int64  // bytes of the file that is written and read in sequence; 0: none
+	RandomCount int    // reads, and writes, of 4 KiB at random places of the large file; 0: none
+	Tar         string // a tar archive to unpack; empty: none
+	Git         string // a git repository to clone; empty: none
 }
 
 // FSLoad is the file workload in one directory.
@@ -23,6 +27,7 @@ type FSLoad struct {
 	o     FSOptions
 	small []byte
 	block []byte
+	large randomFile // open between the steps at random places
 }
 
 var _ Workload = (*FSLoad)(nil)
@@ -40,81 +45,69 @@ func NewFSLoad(dir string, o FSOptions) (*FSLoad, error) {
 }
 
 // Close removes the directory.
-func (l *FSLoad) Close() error { return os.RemoveAll(l.dir) }
-
-func (l *FSLoad) path(r, i int) string {
-	return filepath.Join(l.dir, fmt.Sprint(r), fmt.Sprintf("%02x", i%16), fmt.Sprintf("%06d", i))
+func (l *FSLoad) Close() error {
+	l.large.close()
+	return os.RemoveAll(l.dir)
 }
 
 // Steps implements Workload.
 func (l *FSLoad) Steps(r int) []Step {
-	o := l.o
-	step := func(name string, clients, count int, bytes int64, do func(i int) error) Step {
-		return Step{Name: name, Clients: clients, Count: count, Bytes: bytes, Do: func(_ context.Context, i int) error { return do(i) }}
+	steps := l.smallSteps(r, 1, max(1, l.o.SmallCount/8))
+	if l.o.Clients > 1 {
+		steps = append(steps, l.smallSteps(r, l.o.Clients, l.o.SmallCount)...)
 	}
-	steps := []Step{
+	if l.o.LargeSize > 0 {
+		steps = append(steps, l.largeSteps()...)
+	}
+	return append(steps, l.treeSteps(r)...)
+}
+
+// step is a Step of a function that knows no context.
+func step(name string, clients, count int, bytes int64, do func(i int) error) Step {
+	return Step{Name: name, Clients: clients, Count: count, Bytes: bytes, Do: func(_ context.Context, i int) error { return do(i) }}
+}
+
+// smallSteps is a life of count small files in 16 directories.
+func (l *FSLoad) smallSteps(r, clients, count int) []Step {
+	path := func(i int) string {
+		return filepath.Join(l.dir, fmt.Sprintf("%d-%d", r, clients), fmt.Sprintf("%02x", i%16), fmt.Sprintf("%06d", i))
+	}
+	o := l.o
+	return []Step{
 		step("mkdir", 1, 16, 0, func(i int) error {
-			return os.MkdirAll(filepath.Dir(l.path(r, i)), 0o755)
+			return os.MkdirAll(filepath.Dir(path(i)), 0o755)
 		}),
-		step("create "+size(o.SmallSize), o.Clients, o.SmallCount, int64(o.SmallSize), func(i int) error {
-			return os.WriteFile(l.path(r, i), l.small, 0o644)
+		step("create "+size(o.SmallSize), clients, count, int64(o.SmallSize), func(i int) error {
+			return os.WriteFile(path(i), l.small, 0o644)
 		}),
-		step("read "+size(o.SmallSize), o.Clients, o.SmallCount, int64(o.SmallSize), func(i int) error {
-			b, err := os.ReadFile(l.path(r, i*7919%o.SmallCount))
+		step("open+read "+size(o.SmallSize), clients, count, int64(o.SmallSize), func(i int) error {
+			b, err := os.ReadFile(path(i * 7919 % count))
 			if err == nil && len(b) != o.SmallSize {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
 		}),
-		step("stat", o.Clients, o.SmallCount, 0, func(i int) error {
-			_, err := os.Stat(l.path(r, i))
+		step("stat", clients, o.StatPasses*count, 0, func(i int) error {
+			_, err := os.Stat(path(i % count))
 			return err
 		}),
-		step("rename", o.Clients, o.SmallCount, 0, func(i int) error {
-			return os.Rename(l.path(r, i), l.path(r, i)+".new")
+		step("rename", clients, count, 0, func(i int) error {
+			return os.Rename(path(i), path(i)+".new")
 		}),
-		step("unlink", o.Clients, o.SmallCount, 0, func(i int) error {
-			return os.Remove(l.path(r, i) + ".new")
+		step("unlink", clients, count, 0, func(i int) error {
+			return os.Remove(path(i) + ".new")
 		}),
 	}
-	if o.LargeSize > 0 {
-		name := filepath.Join(l.dir, "large")
-		steps = append(steps,
-			step("write+fsync "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.writeLarge(name) }),
-			step("read "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.readLarge(name) }))
-	}
-	return steps
-}
-
-func (l *FSLoad) writeLarge(name string) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for n := l.o.LargeSize; n > 0; n -= int64(len(l.block)) {
-		if _, err := f.Write(l.block[:min(n, int64(len(l.block)))]); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
-}
-
-func (l *FSLoad) readLarge(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, f, make([]byte, 1<<20))
-	if err == nil && n != l.o.LargeSize {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // Clean implements Workload.
 func (l *FSLoad) Clean(_ context.Context, r int) error {
-	os.Remove(filepath.Join(l.dir, "large"))
-	return os.RemoveAll(filepath.Join(l.dir, fmt.Sprint(r)))
+	l.large.close()
+	entries, err := os.ReadDir(l.dir)
+	for _, e := range entries {
+		if err == nil {
+			err = os.RemoveAll(filepath.Join(l.dir, e.Name()))
+		}
+	}
+	return err
 }

@@ -115,11 +115,18 @@ func benchFSCommand() *cobra.Command {
 	var o bench.FSOptions
 	var rounds int
 	c := &cobra.Command{
-		Use:     "fs DIR [DIR]",
-		Short:   "Measure file operations in directories",
-		Long:    "Measure file operations in a directory, or compare two. It works in a new directory\nbelow each and removes it. A DIR can be given a name for the table: NAME=DIR.",
-		Example: "  twofold bench fs twofold=/mnt/twofold/scratch ext4=/tmp",
-		Args:    oneOrTwo,
+		Use:   "fs DIR...",
+		Short: "Measure file operations in directories",
+		Long: `Measure file operations in a directory, or compare several. It works in a new
+directory below each and removes it. A DIR can be given a name for the table:
+NAME=DIR. Files at random places are read without what the kernel has kept of them.`,
+		Example: "  twofold bench fs twofold=/mnt/twofold/scratch ext4=/tmp --git .",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("%s takes directories\nSee: %s --help", c.CommandPath(), c.CommandPath())
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
@@ -141,10 +148,14 @@ func benchFSCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&rounds, "rounds", 3, "how often everything is done")
-	f.IntVar(&o.Clients, "threads", 16, "threads at once for small files")
+	f.IntVar(&o.Clients, "threads", 16, "threads at once, beside a single one")
 	f.IntVar(&o.SmallSize, "small", 4<<10, "`BYTES` of a small file")
-	f.IntVar(&o.SmallCount, "small-count", 4000, "small files a round")
+	f.IntVar(&o.SmallCount, "small-count", 4000, "small files a round (an eighth with a single thread)")
+	f.IntVar(&o.StatPasses, "stat-passes", 4, "how often each of the small files is looked at")
 	f.Int64Var(&o.LargeSize, "large", 256<<20, "`BYTES` of the large file; 0: none")
+	f.IntVar(&o.RandomCount, "random-count", 8000, "random reads of the large file a round, and a quarter as many writes")
+	f.StringVar(&o.Tar, "tar", "", "tar `FILE` to unpack")
+	f.StringVar(&o.Git, "git", "", "git `REPOSITORY` to clone")
 	return c
 }
 
@@ -161,8 +172,8 @@ func runBench(ctx context.Context, c *cobra.Command, rounds int, targets []bench
 		return err
 	}
 	bench.Report(c.OutOrStdout(), targets, res)
-	if len(targets) == 2 {
-		fmt.Fprintf(c.OutOrStdout(), "\nratio: rate of %s to rate of %s (smallest-largest of %d rounds)\n", targets[0].Name, targets[1].Name, rounds)
+	if len(targets) > 1 {
+		fmt.Fprintf(c.OutOrStdout(), "\nratio: rate of %s to that of the target of the line (smallest-largest of %d rounds)\n", targets[0].Name, rounds)
 	}
 	return nil
 }
