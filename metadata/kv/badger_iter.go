@@ -18,16 +18,23 @@ var _ Iterator = (*badgerIter)(nil)
 // Iter implements Reader.
 func (s *badgerSnap) Iter(start, end []byte) Iterator {
 	return &badgerIter{
-		// What the bounds have in common lets Badger leave out tables.
+		// What all keys have in common lets Badger leave out tables. More than that:
+		// Seek and Next walk on until they have found a value that is alive, behind the
+		// end as well unless the prefix stops them, and there may be very many deleted
+		// keys and old versions of one key.
 		it:    s.txn.NewIterator(badger.IteratorOptions{Prefix: commonPrefix(start, end)}),
 		start: start, end: end, values: s.values,
 	}
 }
 
-// commonPrefix is the prefix of every key in [start, end).
+// commonPrefix is the longest prefix that is known of every key in [start, end).
 func commonPrefix(start, end []byte) []byte {
 	n := 0
 	for n < len(start) && n < len(end) && start[n] == end[n] {
+		n++
+	}
+	// The end of a prefix's keys is the prefix with its last byte one higher.
+	if n == len(end)-1 && n < len(start) && start[n]+1 == end[n] {
 		n++
 	}
 	return start[:n:n]
