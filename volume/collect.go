@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"twofold"
 	"twofold/internal/errs"
 	"twofold/metadata"
@@ -27,7 +29,15 @@ func (v *Volume) kick(ch chan struct{}) {
 	}
 }
 
-// loop runs work when kicked, or when idle for long, until the volume closes.
+const (
+	burst     = 20 * time.Millisecond // kicks of this time are one
+	longPause = time.Second           // the most that a round is put off
+)
+
+// loop runs work when kicked, or when idle for long, until the volume closes. Kicks
+// come with every unlink and close, and a round walks over what earlier ones have
+// deleted, which the store keeps for a while: so rounds take a tenth of the time at
+// most, unless there is much to do.
 func (v *Volume) loop(name string, kick <-chan struct{}, work func(context.Context) error) {
 	defer v.wg.Done()
 	if _, err := v.leases.Generation(v.ctx); err != nil {
@@ -35,22 +45,24 @@ func (v *Volume) loop(name string, kick <-chan struct{}, work func(context.Conte
 	}
 	tick := time.NewTicker(v.Idle)
 	defer tick.Stop()
+	pause := burst
 	for {
 		select {
 		case <-v.ctx.Done():
 			return
 		case <-kick:
-			// Let a burst become one round.
 			select {
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(pause):
 			case <-v.ctx.Done():
 				return
 			}
 		case <-tick.C:
 		}
+		began := time.Now()
 		if err := work(v.ctx); err != nil && v.ctx.Err() == nil {
 			v.log.Warn("collection will go on later", "loop", name, "err", err)
 		}
+		pause = min(max(burst, 9*time.Since(began)), longPause)
 	}
 }
 
@@ -64,6 +76,9 @@ func (v *Volume) reaper() {
 		return v.reap(ctx, seen)
 	})
 }
+
+// freeAtOnce is how many inodes are freed at once: their commands share commits.
+const freeAtOnce = 16
 
 // freeBatch is how many extents one FreeInode command drops at most.
 const freeBatch = 2000
@@ -99,6 +114,8 @@ func (v *Volume) reap(ctx context.Context, seen map[twofold.Ino]time.Time) error
 			v.kick(v.kickTrash)
 			return nil
 		}
+		var frees errgroup.Group
+		frees.SetLimit(freeAtOnce)
 		for _, ino := range inos {
 			after = ino
 			if _, ok := seen[ino]; !ok {
@@ -108,11 +125,13 @@ func (v *Volume) reap(ctx context.Context, seen map[twofold.Ino]time.Time) error
 				continue
 			}
 			delete(seen, ino)
-			err := v.free(ctx, ino)
-			v.opens.buried(ino)
-			if err != nil {
-				return err
-			}
+			frees.Go(func() error {
+				defer v.opens.buried(ino)
+				return v.free(ctx, ino)
+			})
+		}
+		if err := frees.Wait(); err != nil {
+			return err
 		}
 	}
 }

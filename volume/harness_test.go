@@ -27,6 +27,7 @@ type memStore struct {
 	m     *fsm.Machine
 	index uint64
 	fail  func(*metadata.Command) error // before a command is applied
+	enter func(*metadata.Command)       // likewise, but several at once; set before the volume is opened
 }
 
 func newMemStore(t testing.TB) *memStore {
@@ -41,6 +42,9 @@ func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Resu
 	b, err := metadata.Encode(c)
 	if err != nil {
 		return nil, err
+	}
+	if s.enter != nil {
+		s.enter(c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
