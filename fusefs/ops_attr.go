@@ -61,7 +61,7 @@ func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 	if err != nil {
 		return errno(err)
 	}
-	f.attrOut(a, out)
+	f.attrOut(before(a), out)
 	return fuse.OK
 }
 

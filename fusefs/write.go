@@ -6,6 +6,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 )
 
 // streamAt is how many dirty bytes of one inode start a flush. While it is on its
@@ -91,7 +92,7 @@ func (n *node) admitWrite(ctx context.Context, c change, size int) error {
 }
 
 func (n *node) place(c change) int64 {
-	if c.append {
+	if c.append && !plant.Is(plant.AppendOffset) {
 		return n.size
 	}
 	return c.off

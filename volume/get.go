@@ -7,6 +7,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 	"twofold/metadata"
 	"twofold/volume/api"
 )
@@ -52,6 +53,9 @@ func (v *Volume) observeObject(ctx context.Context, b twofold.BucketName, k twof
 		n, err := w.Resolve(bucket.ID, full)
 		if err != nil {
 			return nil, err
+		}
+		if plant.Is(plant.GetSkipsRecall) {
+			return nil, fn(w, n)
 		}
 		return []twofold.Ino{n.Ino}, fn(w, n)
 	})

@@ -6,6 +6,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 	"twofold/metadata"
 	"twofold/volume/api"
 	"twofold/volume/keypath"
@@ -26,6 +27,10 @@ func (v *Volume) DeleteObject(ctx context.Context, bn twofold.BucketName, k twof
 			return err
 		}
 		defer end()
+		if plant.Is(plant.EarlyCommit) {
+			go v.commit(v.ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond})
+			return nil
+		}
 		_, err = v.commit(ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond})
 		return err
 	})
@@ -61,6 +66,9 @@ func (v *Volume) List(ctx context.Context, bn twofold.BucketName, q metadata.Lis
 				Key: keypath.DeepKey(it.Key, it.Inode.Ino), Size: it.Inode.Size, ETag: it.Inode.ETag, Modified: it.Inode.Ctime,
 				Class: it.Inode.Class, Checksum: it.Inode.Checksum,
 			}
+		}
+		if plant.Is(plant.ListSkipsRecall) {
+			return nil, nil
 		}
 		return inos, nil
 	})
