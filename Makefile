@@ -1,5 +1,5 @@
 # Everything here calls a script that works without make too.
-.PHONY: build run test race crash posix-test bench help
+.PHONY: build run test race crash history history-plants posix-test bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,12 @@ race: ## the unit tests with the race detector
 
 crash: ## kill -9, power cuts, broken and lost drives under load, for half an hour
 	@scripts/crash-campaign
+
+history: ## clients of both views, with faults: is it one history? DURATION=10m (docs/history.md)
+	@scripts/history-campaign $(or $(DURATION),10m)
+
+history-plants: ## plant bugs that break the promise, and see that test/history finds them
+	@scripts/history-plants
 
 bench: ## measure this machine's own store, or beside a peer: PEER=http://... (docs/benchmarks.md)
 	@scripts/bench

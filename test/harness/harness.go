@@ -51,10 +51,11 @@ var built = sync.OnceValue(func() binary {
 		return binary{err: err}
 	}
 	// One file for all test packages of a checkout: another one's program is not it.
-	sum := sha256.Sum256([]byte(root))
+	tags := os.Getenv("TWOFOLD_TEST_TAGS") // build tags: internal/plant
+	sum := sha256.Sum256([]byte(root + "\x00" + tags))
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("twofold-e2e-%d-%x", os.Getuid(), sum[:4]), "twofold")
 	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	cmd := exec.Command("go", "build", "-o", tmp, "./cmd/twofold")
+	cmd := exec.Command("go", "build", "-tags", tags, "-o", tmp, "./cmd/twofold")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return binary{err: fmt.Errorf("%w: %s", err, out)}
