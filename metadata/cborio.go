@@ -106,6 +106,13 @@ func (w *mapWriter) text(k uint64, v string) {
 	}
 }
 
+func (w *mapWriter) bytes(k uint64, v []byte) {
+	if len(v) > 0 {
+		w.key(k)
+		w.b = appendBytes(w.b, v)
+	}
+}
+
 // strings writes a map of texts, its keys in canonical order.
 func (w *mapWriter) strings(k uint64, m map[string]string) {
 	if len(m) == 0 {

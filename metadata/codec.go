@@ -105,6 +105,8 @@ func body(op Op) any {
 		return new(Tmpfile)
 	case OpCopyRange:
 		return new(CopyRange)
+	case OpSetACL:
+		return new(SetACL)
 	}
 	return nil
 }

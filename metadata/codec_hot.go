@@ -64,6 +64,8 @@ func appendInode(b []byte, i *Inode) []byte {
 		}
 	}
 	w.bool(32, i.Unnamed)
+	w.bytes(33, i.ACL)
+	w.bytes(34, i.DefaultACL)
 	return w.end()
 }
 
@@ -167,6 +169,10 @@ func (r *cborReader) inodeRest(i *Inode, k uint64) {
 		}
 	case 32:
 		i.Unnamed = r.bool()
+	case 33:
+		i.ACL = append([]byte(nil), r.raw(majorBytes)...)
+	case 34:
+		i.DefaultACL = append([]byte(nil), r.raw(majorBytes)...)
 	default:
 		r.fail(errField)
 	}

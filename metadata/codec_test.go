@@ -31,6 +31,8 @@ func genInode(t *rapid.T) *Inode {
 		Class: text.Draw(t, "class"), Parts: rapid.OneOf(rapid.Just([]int64(nil)), rapid.SliceOfN(rapid.Int64(), 1, 40)).Draw(t, "parts"),
 	}
 	i.Unnamed = rapid.Bool().Draw(t, "unnamed")
+	lists := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 1, 100))
+	i.ACL, i.DefaultACL = lists.Draw(t, "acl"), lists.Draw(t, "default")
 	if rapid.Bool().Draw(t, "xattrs") {
 		i.Xattrs = rapid.MapOfN(text, rapid.SliceOf(rapid.Byte()), 1, 4).Draw(t, "xattr")
 	}
@@ -132,7 +134,7 @@ func TestHotRecords(t *testing.T) {
 
 // TestEveryOp: each operation has a body that goes there and back.
 func TestEveryOp(t *testing.T) {
-	for op := OpBeginSession; op <= OpCopyRange; op++ {
+	for op := OpBeginSession; op <= OpSetACL; op++ {
 		want := &Command{Op: op, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: body(op)}
 		if want.Body == nil {
 			t.Fatalf("operation %d has no body", op)
@@ -228,6 +230,9 @@ func TestFrozen(t *testing.T) {
 		{"command", "01870e0102030424a20119040002a201617802f5", command},
 		{"inode", "01b81f0119040002010301041901a40501060207f508f509f50a010b030c040d050e060f0710081128120a13616e140b150c16f517617418180d18196165181aa161486176181ba2616161316262626132181ca161784101181da301654352433332026176036b46554c4c5f4f424a454354181e6163181f820102", EncodeInode(inode)},
 		{"unnamed inode", "01a501190400020103010a001820f5", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeFile, Unnamed: true})},
+		{"inode with ACLs", "01a601190400020103020a00182141051822420607", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeDir, ACL: []byte{5}, DefaultACL: []byte{6, 7}})},
+		{"create", "01870c010203000aa70119040002a1016178030104190180050106020a1901b6", encoded(OpCreate, Create{Parent: 1024, Name: Name{Comp: "x"}, Type: TypeFile, Mode: 0o600, UID: 1, GID: 2, Asked: 0o666})},
+		{"set ACL", "0187181d010203000aa40119040002f503410504f5", encoded(OpSetACL, SetACL{Ino: 1024, Default: true, Value: []byte{5}, KillSetGID: true})},
 		{"tmpfile", "0187181b010203000aa4011904000219018003010402", encoded(OpTmpfile, Tmpfile{Parent: 1024, Mode: 0o600, UID: 1, GID: 2})},
 		{"copy range", "0187181c010203000aa70119040002050319040104060507060807f5", encoded(OpCopyRange, CopyRange{Src: 1024, SrcOff: 5, Dst: 1025, DstOff: 6, Len: 7, Mtime: 8, KillPriv: true})},
 		{"entry", "01a2011904000201", EncodeEntry(&Entry{Ino: 1024, Type: TypeFile})},

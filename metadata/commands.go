@@ -41,6 +41,7 @@ const (
 	OpCompacted      Op = 26
 	OpTmpfile        Op = 27
 	OpCopyRange      Op = 28
+	OpSetACL         Op = 29
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -134,9 +135,10 @@ type (
 		Name twofold.BucketName `cbor:"1,keyasint"`
 	}
 	// PutObject makes Key a new inode with the content given: like rename(2) of a
-	// new file over it. Missing directories are made implied. Mode, owner and group
-	// of a replaced file are kept unless Content.Posix sets them. The replaced
-	// inode loses a link. A Key ending in "/" makes the directory explicit and
+	// new file over it. Missing directories are made implied. Mode, owner, group and
+	// ACL of a replaced file are kept unless Content.Posix sets them; a new object
+	// inherits its directory's default ACL, as if made with mode 0666, and implied
+	// directories with 0777. The replaced inode loses a link. A Key ending in "/" makes the directory explicit and
 	// gives it the content. Result: Inode. errs: NoBucket, Precondition, Fenced.
 	PutObject struct {
 		Bucket  twofold.BucketID `cbor:"1,keyasint"`
@@ -206,7 +208,9 @@ type (
 	// mkdir(2), symlink(2), mknod(2). Without Exclusive an existing regular file is
 	// returned as it is (Result.ID 1 when it was there, 0 when made). Parents
 	// become explicit, their mtime and ctime move. Directories made here are
-	// explicit. A setgid parent gives its group (and the bit, to directories).
+	// explicit. A setgid parent gives its group (and the bit, to directories). A
+	// parent's default ACL is inherited, by all but symlinks; then Asked, the
+	// permission bits that no umask was applied to, counts in Mode's place.
 	// errs: Stale (no parent), NotDir, Exists, IsDir.
 	Create struct {
 		Parent    twofold.Ino `cbor:"1,keyasint"`
@@ -218,6 +222,7 @@ type (
 		Rdev      uint32      `cbor:"7,keyasint,omitempty"`
 		Target    string      `cbor:"8,keyasint,omitempty"`
 		Exclusive bool        `cbor:"9,keyasint,omitempty"`
+		Asked     uint32      `cbor:"10,keyasint,omitempty"`
 	}
 	// Link is link(2): errs NotFound (also of an inode that lost its last name),
 	// Exists, Permission (directories), CrossBucket, TooManyLinks (65,000).
@@ -276,12 +281,14 @@ type (
 	}
 	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
 	// name, which Link may give it one. It waits for FreeInode like an unlinked one.
-	// A setgid parent gives its group. errs: Stale, NotFound (a removed Parent), NotDir.
+	// A setgid parent gives its group, a default ACL is inherited as by Create.
+	// errs: Stale, NotFound (a removed Parent), NotDir.
 	Tmpfile struct {
 		Parent twofold.Ino `cbor:"1,keyasint"`
 		Mode   uint32      `cbor:"2,keyasint"`
 		UID    uint32      `cbor:"3,keyasint"`
 		GID    uint32      `cbor:"4,keyasint"`
+		Asked  uint32      `cbor:"5,keyasint,omitempty"`
 	}
 	// CopyRange is copy_file_range(2): Dst's content in [DstOff, DstOff+n) becomes
 	// Src's in [SrcOff, SrcOff+n), holes as holes, by reference to the same blobs.
@@ -313,6 +320,19 @@ type (
 		Value  []byte      `cbor:"4,keyasint,omitempty"`
 		Remove bool        `cbor:"5,keyasint,omitempty"` // errs.NoAttr where there is none
 		Flags  uint32      `cbor:"6,keyasint,omitempty"`
+	}
+	// SetACL sets the access ACL, or with Default a directory's default ACL, to an
+	// attribute's value (internal/acl). Without Value, or with no entries in it, it is
+	// removed. An access ACL changes the mode with it, and is not kept where the mode
+	// says it all; KillSetGID clears the set-group-ID bit, for callers who are not in
+	// the group.
+	// errs: Stale, Unsupported (symlinks), Access (a default ACL of no directory),
+	// NoAttr (nothing to remove), Invalid, TooLarge, NoSpace (with all attributes).
+	SetACL struct {
+		Ino        twofold.Ino `cbor:"1,keyasint"`
+		Default    bool        `cbor:"2,keyasint,omitempty"`
+		Value      []byte      `cbor:"3,keyasint,omitempty"`
+		KillSetGID bool        `cbor:"4,keyasint,omitempty"`
 	}
 	// FreeInode drops up to Max extents of an inode without links, and then the
 	// inode (More until it is gone). errs.Busy where it has links. Idempotent.

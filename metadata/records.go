@@ -80,6 +80,11 @@ type Inode struct {
 	// Unnamed: made by Tmpfile and never linked. Unlike an inode that lost its last
 	// name it may be given one.
 	Unnamed bool `cbor:"32,keyasint,omitempty"`
+
+	// POSIX ACLs as valid attributes of internal/acl; nil: none. Mode is always in
+	// step with ACL, its group's bits being the mask.
+	ACL        []byte `cbor:"33,keyasint,omitempty"` // never one that Mode says all of
+	DefaultACL []byte `cbor:"34,keyasint,omitempty"` // directories only: what is made in them inherits it
 	// 40-59 are kept for object versions, delete markers, tags, retention, owner.
 }
 

@@ -148,6 +148,8 @@ func (a *applier) dispatch(c *metadata.Command) (*metadata.Result, error) {
 		return a.copyRange(b)
 	case *metadata.SetXattrs:
 		return a.setXattrs(b)
+	case *metadata.SetACL:
+		return a.setACL(b)
 	case *metadata.CreateUpload:
 		return a.createUpload(b)
 	case *metadata.PutPart:

@@ -32,7 +32,9 @@ func (a *applier) setAttr(c *metadata.SetAttr) (*metadata.Result, error) {
 		i.GID, i.GIDSet = *c.GID, true
 	}
 	if c.Mode != nil {
-		i.Mode, i.ModeSet = *c.Mode&permMask, true
+		if err := a.chmod(i, *c.Mode&permMask); err != nil {
+			return nil, err
+		}
 	} else if c.UID != nil || c.GID != nil {
 		killPriv(i)
 	}
@@ -197,6 +199,7 @@ func edit[V any](m *map[string]V, c *metadata.SetXattrs, v V) error {
 }
 
 func attrBytes(i *metadata.Inode) (n int) {
+	n = len(i.ACL) + len(i.DefaultACL)
 	for k, v := range i.Xattrs {
 		n += len(k) + len(v)
 	}

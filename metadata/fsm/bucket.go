@@ -29,7 +29,9 @@ func (a *applier) createBucket(c *metadata.CreateBucket) (*metadata.Result, erro
 		return nil, err
 	}
 	root.Parent, root.Name, root.Explicit = twofold.RootIno, string(c.Name), true
-	setPosix(root, c.Posix)
+	if err := a.setPosix(root, c.Posix); err != nil {
+		return nil, err
+	}
 	b.Root = root.Ino
 	v, err := metadata.EncodeBucket(b)
 	if err != nil {

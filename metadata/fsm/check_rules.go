@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"errors"
+
 	"twofold"
 	"twofold/metadata"
 )
@@ -15,6 +17,7 @@ func (c *checker) tree() {
 		if i.Ino != ino || uint64(ino) >= c.numbers[keyNextIno] {
 			c.badf("inode %d is at the key of %d, and %d is next", i.Ino, ino, c.numbers[keyNextIno])
 		}
+		c.acls(i)
 		if c.orphans[ino] != (i.Nlink == 0) {
 			c.badf("inode %d has %d links; listed as an orphan: %v", ino, i.Nlink, c.orphans[ino])
 		}
@@ -38,6 +41,24 @@ func (c *checker) tree() {
 		if i := c.inodes[ino]; i == nil || i.Nlink < 2 {
 			c.badf("inode %d has not several links, but is in the index of links", ino)
 		}
+	}
+}
+
+// acls checks that ACLs are valid and in step with the mode.
+func (c *checker) acls(i *metadata.Inode) {
+	access, err := kept(i, i.ACL)
+	if err == nil && access != nil {
+		perm, equivalent := access.Mode()
+		if equivalent || !i.ModeSet || perm != i.Mode&permBits || i.Type == metadata.TypeSymlink {
+			c.badf("inode %d of type %d, mode %#o has the ACL %v", i.Ino, i.Type, i.Mode, access)
+		}
+	}
+	def, errDefault := kept(i, i.DefaultACL)
+	if err = errors.Join(err, errDefault); err != nil {
+		c.badf("%v", err)
+	}
+	if def != nil && i.Type != metadata.TypeDir {
+		c.badf("inode %d has a default ACL, and is no directory", i.Ino)
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	maxConfig      = 512 << 10
 	maxDepth       = 20_000 // directories above one that is moved
 	permMask       = 0o7777
+	permBits       = 0o777
 	setUID         = 0o4000
 	setGID         = 0o2000
 	groupExec      = 0o010

@@ -97,6 +97,9 @@ func (d *duel) compareNode(v metadata.View, n *mnode, ino twofold.Ino, path stri
 	got := []any{i.Ino, i.Type, i.Mode, i.ModeSet, i.UID, i.UIDSet, i.GID, i.GIDSet, int(i.Nlink), i.Size, i.Mtime, i.Ctime, i.Explicit, i.Version, int(i.Children)}
 	a := n.attr
 	want := []any{n.ino, n.typ, a.Mode, a.ModeSet, a.UID, a.UIDSet, a.GID, a.GIDSet, links, n.data.size, a.Mtime, a.Ctime, n.explicit, n.version, len(n.children)}
+	if !bytes.Equal(i.ACL, a.ACL) || !bytes.Equal(i.DefaultACL, a.DefaultACL) {
+		d.t.Fatalf("step %d: %s: ACLs\ngot  %x %x\nwant %x %x", d.seq, path, i.ACL, i.DefaultACL, a.ACL, a.DefaultACL)
+	}
 	if !reflect.DeepEqual(got, want) || !maps.Equal(i.UserMeta, a.UserMeta) {
 		d.t.Fatalf("step %d: %s:\ngot  %v %v\nwant %v %v", d.seq, path, got, i.UserMeta, want, a.UserMeta)
 	}

@@ -76,6 +76,9 @@ func (m *model) create(c metadata.Create) outcome {
 			n.attr.Mode |= 0o2000
 		}
 	}
+	if c.Type != metadata.TypeSymlink {
+		m.inherit(n, dir, c.Asked|c.Mode)
+	}
 	n.explicit, n.etag = isDir, emptyMD5
 	if c.Type == metadata.TypeSymlink {
 		n.data = dataOf(int64(len(c.Target)), []metadata.Extent{{Len: int64(len(c.Target)), Data: []byte(c.Target)}})
@@ -261,7 +264,7 @@ func (m *model) setAttr(c metadata.SetAttr) outcome {
 		n.attr.GID, n.attr.GIDSet = *c.GID, true
 	}
 	if c.Mode != nil {
-		n.attr.Mode, n.attr.ModeSet = *c.Mode, true
+		m.chmod(n, *c.Mode)
 	} else if c.UID != nil || c.GID != nil {
 		m.killPriv(n)
 	}

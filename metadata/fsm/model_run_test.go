@@ -194,7 +194,7 @@ func (d *duel) step() {
 		d.uploadStep()
 	case 13, 14:
 		c := metadata.Create{Parent: d.dirIno(), Name: d.name(), Type: pick(d, metadata.TypeFile, metadata.TypeDir, metadata.TypeSymlink, metadata.TypeFIFO),
-			Mode: uint32(d.rnd.IntN(0o10000)), UID: 1, GID: uint32(d.rnd.IntN(3)), Exclusive: d.rnd.IntN(2) == 0}
+			Mode: uint32(d.rnd.IntN(0o10000)), Asked: uint32(d.rnd.IntN(0o1000)), UID: 1, GID: uint32(d.rnd.IntN(3)), Exclusive: d.rnd.IntN(2) == 0}
 		if c.Type == metadata.TypeSymlink {
 			c.Target = "to/" + d.comp()
 		}
@@ -289,7 +289,9 @@ func (d *duel) uploadStep() {
 }
 
 func (d *duel) attrStep() {
-	switch d.rnd.IntN(5) {
+	switch d.rnd.IntN(6) {
+	case 5:
+		d.aclStep()
 	case 0:
 		c := metadata.SetAttr{Ino: d.ino(), Mode: opt(d, uint32(d.rnd.IntN(0o10000))), UID: opt(d, uint32(3)), Mtime: opt(d, twofold.Time(7))}
 		both(d, metadata.OpSetAttr, c, d.m.setAttr)

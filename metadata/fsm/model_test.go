@@ -210,6 +210,7 @@ func (m *model) at(b *mbucket, key string, mkdir bool) (dir *mnode, base string,
 				return nil, "", nil
 			}
 			next = m.newNode(b, metadata.TypeDir)
+			m.inherit(next, dir, 0o777)
 			m.add(dir, c, next)
 		}
 		dir = next
@@ -251,9 +252,13 @@ func (m *model) place(b *mbucket, key string, c metadata.Content, d mdata, cond 
 		n.version++
 	} else {
 		n = m.newNode(b, metadata.TypeFile)
+		if old == nil || old.typ != metadata.TypeFile {
+			m.inherit(n, dir, 0o666)
+		}
 		if old != nil {
 			if old.typ == metadata.TypeFile {
 				o := old.attr
+				n.attr.ACL = o.ACL
 				n.attr.Mode, n.attr.ModeSet = o.Mode&^0o6000, o.ModeSet
 				n.attr.UID, n.attr.UIDSet, n.attr.GID, n.attr.GIDSet = o.UID, o.UIDSet, o.GID, o.GIDSet
 			}
@@ -273,7 +278,7 @@ func (m *model) headers(n *mnode, c metadata.Content) {
 		n.attr.Mtime = m.now
 	}
 	if p := c.Posix; p != nil && p.Mode != nil {
-		n.attr.Mode, n.attr.ModeSet = *p.Mode&0o777, true
+		m.chmod(n, *p.Mode&0o777)
 	}
 	if p := c.Posix; p != nil && p.UID != nil {
 		n.attr.UID, n.attr.UIDSet = *p.UID, true

@@ -51,8 +51,12 @@ func (a *applier) place(b twofold.BucketID, key twofold.Key, c *metadata.Content
 	if i, err = a.newInode(b, metadata.TypeFile); err != nil {
 		return nil, nil, err
 	}
-	if t.old != nil {
+	if t.old != nil && t.old.Type == metadata.TypeFile {
 		inherit(i, t.old)
+	} else if err := a.inheritACL(i, t.dir, 0o666); err != nil {
+		return nil, nil, err
+	}
+	if t.old != nil {
 		if err := a.release(t.dir, t.base, t.old); err != nil {
 			return nil, nil, err
 		}
@@ -61,12 +65,10 @@ func (a *applier) place(b twofold.BucketID, key twofold.Key, c *metadata.Content
 	return i, t.dir, a.setContent(i, c)
 }
 
-// inherit keeps mode and owner of a file that is replaced; not the set-id bits,
+// inherit keeps mode, ACL and owner of a file that is replaced; not the set-id bits,
 // which the new content has no right to.
 func inherit(i, old *metadata.Inode) {
-	if old.Type != metadata.TypeFile {
-		return
-	}
+	i.ACL = old.ACL
 	i.Mode, i.ModeSet = old.Mode&^(setUID|setGID), old.ModeSet
 	i.UID, i.UIDSet = old.UID, old.UIDSet
 	i.GID, i.GIDSet = old.GID, old.GIDSet
@@ -89,7 +91,9 @@ func (a *applier) setHeaders(i *metadata.Inode, c *metadata.Content) error {
 	if i.Type != metadata.TypeDir {
 		i.Mtime = a.cmd.Now
 	}
-	setPosix(i, c.Posix)
+	if err := a.setPosix(i, c.Posix); err != nil {
+		return err
+	}
 	a.touch(i)
 	if attrBytes(i) > maxXattrs {
 		return refusef(errs.TooLarge, "headers and metadata over %d bytes", maxXattrs)
@@ -98,12 +102,14 @@ func (a *applier) setHeaders(i *metadata.Inode, c *metadata.Content) error {
 }
 
 // setPosix applies the attributes that a PUT may bring. Never set-id bits.
-func setPosix(i *metadata.Inode, p *metadata.PosixAttrs) {
+func (a *applier) setPosix(i *metadata.Inode, p *metadata.PosixAttrs) error {
 	if p == nil {
-		return
+		return nil
 	}
 	if p.Mode != nil {
-		i.Mode, i.ModeSet = *p.Mode&0o777, true
+		if err := a.chmod(i, *p.Mode&permBits); err != nil {
+			return err
+		}
 	}
 	if p.UID != nil {
 		i.UID, i.UIDSet = *p.UID, true
@@ -114,6 +120,7 @@ func setPosix(i *metadata.Inode, p *metadata.PosixAttrs) {
 	if p.Mtime != nil {
 		i.Mtime = *p.Mtime
 	}
+	return nil
 }
 
 // refill makes a directory explicit and replaces the content of its key "dir/".

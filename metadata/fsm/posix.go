@@ -82,7 +82,9 @@ func (a *applier) create(c *metadata.Create) (*metadata.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	setCreated(i, c, dir)
+	if err := a.setCreated(i, c, dir); err != nil {
+		return nil, err
+	}
 	if i.Size > 0 {
 		a.putExtent(i, &metadata.Extent{Len: i.Size, Data: []byte(c.Target)})
 	}
@@ -117,7 +119,7 @@ func found(c *metadata.Create, old *metadata.Inode) (*metadata.Result, error) {
 }
 
 // setCreated gives a new inode the attributes of open(O_CREAT), mkdir and so on.
-func setCreated(i *metadata.Inode, c *metadata.Create, dir *metadata.Inode) {
+func (a *applier) setCreated(i *metadata.Inode, c *metadata.Create, dir *metadata.Inode) error {
 	i.Mode, i.ModeSet = c.Mode&permMask, true
 	i.UID, i.UIDSet = c.UID, true
 	i.GID, i.GIDSet = c.GID, true
@@ -136,6 +138,7 @@ func setCreated(i *metadata.Inode, c *metadata.Create, dir *metadata.Inode) {
 		sum := md5.Sum([]byte(c.Target))
 		i.ETag = hex.EncodeToString(sum[:])
 	}
+	return a.inheritACL(i, dir, c.Mode|c.Asked)
 }
 
 func (a *applier) link(c *metadata.Link) (*metadata.Result, error) {
@@ -186,7 +189,10 @@ func (a *applier) tmpfile(c *metadata.Tmpfile) (*metadata.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	setCreated(i, &metadata.Create{Type: metadata.TypeFile, Mode: c.Mode, UID: c.UID, GID: c.GID}, dir)
+	created := metadata.Create{Type: metadata.TypeFile, Mode: c.Mode, UID: c.UID, GID: c.GID, Asked: c.Asked}
+	if err := a.setCreated(i, &created, dir); err != nil {
+		return nil, err
+	}
 	i.Unnamed = true
 	a.set(orphanKey(i.Ino), []byte{})
 	return &metadata.Result{Inode: i}, nil

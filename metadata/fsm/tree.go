@@ -232,6 +232,9 @@ func (a *applier) mkdirs(dir *metadata.Inode, rest string) (*metadata.Inode, str
 		if err != nil {
 			return nil, "", err
 		}
+		if err := a.inheritACL(child, dir, 0o777); err != nil {
+			return nil, "", err
+		}
 		a.name(dir, rest[:i], child)
 		dir, rest = child, rest[i+1:]
 	}
