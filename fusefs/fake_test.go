@@ -158,7 +158,8 @@ func (v *fakeVolume) free(in *fakeInode) {
 type fakeSession struct {
 	v        *fakeVolume
 	holder   api.Holder
-	promised int64 // v.mu
+	promised int64        // v.mu
+	flags    func(uint32) // v.mu: sees those of SetXattr
 
 	mu   sync.Mutex
 	hook func(op string, ino twofold.Ino) error // before an operation; may wait or fail

@@ -244,6 +244,9 @@ func (s *fakeSession) SetXattr(ctx context.Context, ino twofold.Ino, name string
 	if err != nil {
 		return err
 	}
+	if s.flags != nil {
+		s.flags(flags)
+	}
 	_, ok := in.xattrs[name]
 	if flags == 1 && ok {
 		return fail(errs.Exists)

@@ -22,6 +22,9 @@ type fsys struct {
 	grants timeouts
 	kernel notifier // set before the first request is read
 	direct bool     // likewise: read(2) and write(2) pass the kernel's pages by
+	acl    bool     // likewise: the kernel obeys POSIX ACLs
+
+	setXattrExt bool // likewise: it says when an ACL must clear the set-group-ID bit
 
 	ctx  context.Context // ends with the mount
 	stop context.CancelFunc

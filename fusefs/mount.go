@@ -93,7 +93,15 @@ func refusedMount(opts *Options, err error) error {
 	return errs.Newf("fusefs.Mount", errs.Permission, "cannot mount at %s: %v%s", opts.Mountpoint, err, hint)
 }
 
+// withACLs has the kernel obey POSIX ACLs (Linux 4.9), leave the umask to us, because a
+// default ACL comes in its place, and say when an ACL clears the set-group-ID bit.
+const withACLs = fuse.CAP_POSIX_ACL | fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT
+
 func fuseOptions(opts *Options) *fuse.MountOptions {
+	capabilities := uint64(fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO | directMmap)
+	if !opts.noACL {
+		capabilities |= withACLs
+	}
 	return &fuse.MountOptions{
 		AllowOther:    opts.AllowOther,
 		Options:       []string{"default_permissions"},
@@ -105,7 +113,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		DisableSplice: true, // replies are in memory, not in files
 		// One truncate with the open instead of two requests; and no question for
 		// security.capability before each write.
-		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO | directMmap,
+		ExtraCapabilities: capabilities,
 		// Attributes in listings are only worth their price if the kernel may keep them.
 		DisableReadDirPlus: opts.timeouts == timeouts{},
 		Logger:             kernelLog(opts.Log),

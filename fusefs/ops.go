@@ -28,8 +28,11 @@ func (f *fsys) SetDebug(bool) {}
 // Init has the server, and what the kernel can do, before the first request.
 func (f *fsys) Init(s *fuse.Server) {
 	f.kernel = s
-	f.direct = !f.opts.throughPages && s.KernelSettings().Flags64()&directMmap == directMmap
-	f.log.Debug("the kernel's file I/O", "direct", f.direct)
+	offers := s.KernelSettings().Flags64()
+	f.direct = !f.opts.throughPages && offers&directMmap == directMmap
+	f.acl = !f.opts.noACL && offers&fuse.CAP_POSIX_ACL != 0
+	f.setXattrExt = f.acl && offers&fuse.CAP_SETXATTR_EXT != 0
+	f.log.Debug("what the kernel does", "direct I/O", f.direct, "POSIX ACLs", f.acl)
 }
 
 // OnUnmount: Server.serve cleans up when the last request is done.

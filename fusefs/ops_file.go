@@ -16,10 +16,12 @@ import (
 func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	ctx := f.request(cancel, graceChange)
 	defer ctx.end()
+	mode, asked := modes(in.Mode, in.Umask)
 	moment := f.released.now()
 	a, _, err := f.files.Create(ctx, twofold.Ino(in.NodeId), name, api.Create{
 		Type:      metadata.TypeFile,
-		Mode:      in.Mode & 07777,
+		Mode:      mode,
+		Asked:     asked,
 		UID:       in.Uid,
 		GID:       in.Gid,
 		Exclusive: true,
@@ -48,10 +50,11 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 func (f *fsys) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	ctx := f.request(cancel, graceChange)
 	defer ctx.end()
+	mode, asked := modes(in.Mode, in.Umask)
 	for range tmpfileTries {
 		moment := f.released.now()
 		a, err := f.files.Tmpfile(ctx, twofold.Ino(in.NodeId), api.Create{
-			Type: metadata.TypeFile, Mode: in.Mode & 07777, UID: in.Uid, GID: in.Gid,
+			Type: metadata.TypeFile, Mode: mode, Asked: asked, UID: in.Uid, GID: in.Gid,
 		})
 		if err != nil {
 			return errno(err)

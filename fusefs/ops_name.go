@@ -54,11 +54,11 @@ func (f *fsys) made(ctx context.Context, a api.Attr, moment uint64, out *fuse.En
 }
 
 // create makes an inode of the caller's under a name that must not exist.
-func (f *fsys) create(cancel <-chan struct{}, in *fuse.InHeader, name string, c api.Create, out *fuse.EntryOut) fuse.Status {
+func (f *fsys) create(cancel <-chan struct{}, in *fuse.InHeader, name string, c api.Create, umask uint32, out *fuse.EntryOut) fuse.Status {
 	ctx := f.request(cancel, graceChange)
 	defer ctx.end()
 	c.Exclusive = true
-	c.Mode &= 07777
+	c.Mode, c.Asked = modes(c.Mode, umask)
 	c.UID, c.GID = in.Uid, in.Gid
 	moment := f.released.now()
 	a, _, err := f.files.Create(ctx, twofold.Ino(in.NodeId), name, c)
@@ -68,23 +68,30 @@ func (f *fsys) create(cancel <-chan struct{}, in *fuse.InHeader, name string, c 
 	return f.made(ctx, a, moment, out)
 }
 
+// modes are a new inode's: after umask, and what was asked for, for a directory with a
+// default ACL. The kernel leaves the umask to us (FUSE_DONT_MASK); one that doesn't has
+// applied it already.
+func modes(mode, umask uint32) (masked, asked uint32) {
+	return mode & 07777 &^ (umask & 0777), mode & 0777
+}
+
 // Mknod is mknod(2).
 func (f *fsys) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	t, ok := typeOf(in.Mode)
 	if !ok {
 		return fuse.EINVAL
 	}
-	return f.create(cancel, &in.InHeader, name, api.Create{Type: t, Mode: in.Mode, Rdev: in.Rdev}, out)
+	return f.create(cancel, &in.InHeader, name, api.Create{Type: t, Mode: in.Mode, Rdev: in.Rdev}, in.Umask, out)
 }
 
 // Mkdir is mkdir(2); in the root it makes a bucket.
 func (f *fsys) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return f.create(cancel, &in.InHeader, name, api.Create{Type: metadata.TypeDir, Mode: in.Mode}, out)
+	return f.create(cancel, &in.InHeader, name, api.Create{Type: metadata.TypeDir, Mode: in.Mode}, in.Umask, out)
 }
 
 // Symlink is symlink(2).
 func (f *fsys) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	return f.create(cancel, in, name, api.Create{Type: metadata.TypeSymlink, Mode: 0777, Target: target}, out)
+	return f.create(cancel, in, name, api.Create{Type: metadata.TypeSymlink, Mode: 0777, Target: target}, 0, out)
 }
 
 // Readlink is readlink(2).

@@ -6,6 +6,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"twofold"
+	"twofold/internal/acl"
+	"twofold/volume/api"
 )
 
 const (
@@ -15,9 +17,12 @@ const (
 )
 
 // refused reports names that mean something to the kernel which the store does not
-// do: ACLs, which default_permissions would not obey, and file capabilities, which
-// a write would have to clear.
-func refused(name string) bool {
+// do: ACLs where the kernel would not obey them (before Linux 4.9), and file
+// capabilities, which a write would have to clear.
+func (f *fsys) refused(name string) bool {
+	if acl.IsName(name) {
+		return !f.acl
+	}
 	return strings.HasPrefix(name, "system.") || name == capability
 }
 
@@ -26,7 +31,7 @@ func (f *fsys) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, 
 	if name == capability {
 		return 0, fuse.ENODATA
 	}
-	if refused(name) {
+	if f.refused(name) {
 		return 0, fuse.ENOTSUP
 	}
 	ctx := f.request(cancel, graceWait)
@@ -59,7 +64,7 @@ func (f *fsys) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte)
 	}
 	var list []byte
 	for _, name := range names {
-		if !refused(name) {
+		if !f.refused(name) {
 			list = append(append(list, name...), 0)
 		}
 	}
@@ -68,7 +73,7 @@ func (f *fsys) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte)
 
 // SetXAttr is setxattr(2).
 func (f *fsys) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
-	if refused(name) {
+	if f.refused(name) {
 		return fuse.ENOTSUP
 	}
 	if len(name) > xattrNameMax || len(value) > xattrSizeMax {
@@ -77,12 +82,26 @@ func (f *fsys) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string
 	ctx := f.request(cancel, graceChange)
 	defer ctx.end()
 	value = append([]byte(nil), value...) // the buffer is go-fuse's
-	return errno(f.files.SetXattr(ctx, twofold.Ino(in.NodeId), name, value, in.Flags))
+	flags := in.Flags
+	if f.killSetGID(in) {
+		flags |= api.XattrKillSetGID
+	}
+	return errno(f.files.SetXattr(ctx, twofold.Ino(in.NodeId), name, value, flags))
+}
+
+// killSetGID reports whether an ACL that the caller sets is to clear the set-group-ID
+// bit, as chmod(2) would. The kernel knows who is in the file's group, and says so where
+// it can (FUSE_SETXATTR_EXT, Linux 5.14); else only root's bit stays.
+func (f *fsys) killSetGID(in *fuse.SetXAttrIn) bool {
+	if f.setXattrExt {
+		return in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0
+	}
+	return in.Uid != 0
 }
 
 // RemoveXAttr is removexattr(2).
 func (f *fsys) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	if refused(name) {
+	if f.refused(name) {
 		return fuse.ENOTSUP
 	}
 	ctx := f.request(cancel, graceChange)

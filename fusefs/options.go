@@ -33,6 +33,7 @@ type Options struct {
 	Log *slog.Logger // default: discards
 
 	timeouts     timeouts // of the kernel's caches; zero but in tests
+	noACL        bool     // as with a kernel that does no POSIX ACLs; for tests
 	throughPages bool     // as with a kernel that can't map files opened for direct I/O; for tests
 }
 

@@ -258,8 +258,6 @@ func TestXattrs(t *testing.T) {
 	_, err = unix.Getxattr(p, "user.a", b)
 	wantErrno(t, err, syscall.ENODATA)
 	// Never stored and ignored (rule 9).
-	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, 4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 4, 0, 0xff, 0xff, 0xff, 0xff}
-	wantErrno(t, unix.Setxattr(p, "system.posix_acl_access", acl, 0), syscall.EOPNOTSUPP)
 	wantErrno(t, unix.Setxattr(p, capability, []byte{0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0), syscall.EOPNOTSUPP)
 }
 

@@ -323,11 +323,11 @@ type (
 	}
 	// SetACL sets the access ACL, or with Default a directory's default ACL, to an
 	// attribute's value (internal/acl). Without Value, or with no entries in it, it is
-	// removed. An access ACL changes the mode with it, and is not kept where the mode
+	// removed, whether there was one or not. An access ACL changes the mode with it, and is not kept where the mode
 	// says it all; KillSetGID clears the set-group-ID bit, for callers who are not in
 	// the group.
 	// errs: Stale, Unsupported (symlinks), Access (a default ACL of no directory),
-	// NoAttr (nothing to remove), Invalid, TooLarge, NoSpace (with all attributes).
+	// Invalid, TooLarge, NoSpace (with all attributes).
 	SetACL struct {
 		Ino        twofold.Ino `cbor:"1,keyasint"`
 		Default    bool        `cbor:"2,keyasint,omitempty"`

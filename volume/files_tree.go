@@ -28,7 +28,7 @@ func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c ap
 	}
 	res, err := s.command(ctx, metadata.OpCreate, metadata.Create{
 		Parent: d, Name: n, Type: c.Type, Mode: c.Mode, UID: c.UID, GID: c.GID,
-		Rdev: c.Rdev, Target: c.Target, Exclusive: c.Exclusive,
+		Rdev: c.Rdev, Target: c.Target, Exclusive: c.Exclusive, Asked: c.Asked,
 	})
 	if err != nil {
 		return api.Attr{}, false, err
@@ -69,7 +69,7 @@ func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a
 	if dir == twofold.RootIno || p.prefix != "" {
 		return api.Attr{}, errs.Newf("volume.Tmpfile", errs.Permission, "nothing can be made in this directory")
 	}
-	res, err := s.command(ctx, metadata.OpTmpfile, metadata.Tmpfile{Parent: p.dir, Mode: c.Mode, UID: c.UID, GID: c.GID})
+	res, err := s.command(ctx, metadata.OpTmpfile, metadata.Tmpfile{Parent: p.dir, Mode: c.Mode, UID: c.UID, GID: c.GID, Asked: c.Asked})
 	if err != nil {
 		return api.Attr{}, err
 	}

@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 
 	"twofold"
+	"twofold/internal/acl"
 	"twofold/internal/errs"
 	"twofold/metadata"
+	"twofold/volume/api"
 )
 
 // Extended attributes are user metadata, both ways: "user.k" is x-amz-meta-k where
@@ -81,8 +83,8 @@ func checkXattr(op, name string) error {
 	switch {
 	case name == "" || len(name) > maxXattrName:
 		return errs.Newf(op, errs.Invalid, "%d bytes are not a name of an attribute", len(name))
-	case strings.HasPrefix(name, "system."):
-		// POSIX ACLs among them: obeyed or refused, never stored and ignored.
+	case strings.HasPrefix(name, "system.") && !acl.IsName(name):
+		// They mean something to kernels: obeyed or refused, never stored and ignored.
 		return errs.Newf(op, errs.Unsupported, "attribute %s is not supported", name)
 	}
 	return nil
@@ -101,6 +103,12 @@ func xattrs(n *metadata.Inode) map[string][]byte {
 	}
 	for k, v := range n.Xattrs {
 		m[k] = v
+	}
+	if n.ACL != nil {
+		m[acl.AccessName] = n.ACL
+	}
+	if n.DefaultACL != nil {
+		m[acl.DefaultName] = n.DefaultACL
 	}
 	return m
 }
@@ -157,6 +165,10 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 	if ino == twofold.RootIno || ino&levelBit != 0 {
 		return errs.Newf(op, errs.Permission, "the attributes of this directory are fixed")
 	}
+	if acl.IsName(name) {
+		return s.setACL(ctx, ino, name, value, flags)
+	}
+	flags &^= api.XattrKillSetGID
 	space, key := locate(name, value)
 	n, err := s.inode(ctx, ino)
 	if err != nil {
@@ -179,6 +191,15 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 	return err
 }
 
+// setACL sets an ACL, or removes it where value is empty. Flags that say whether it may
+// be there already are not looked at, as on Linux.
+func (s *Session) setACL(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
+	_, err := s.command(ctx, metadata.OpSetACL, metadata.SetACL{
+		Ino: ino, Default: name == acl.DefaultName, Value: value, KillSetGID: flags&api.XattrKillSetGID != 0,
+	})
+	return err
+}
+
 // find says where an inode has an attribute now.
 func find(n *metadata.Inode, name string) (metadata.XattrSpace, string, bool) {
 	if _, ok := n.Xattrs[name]; ok {
@@ -197,6 +218,9 @@ func find(n *metadata.Inode, name string) (metadata.XattrSpace, string, bool) {
 func (s *Session) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
 	if err := checkXattr("volume.RemoveXattr", name); err != nil {
 		return err
+	}
+	if acl.IsName(name) {
+		return s.setACL(ctx, ino, name, nil, 0)
 	}
 	n, err := s.inode(ctx, ino)
 	if err != nil {

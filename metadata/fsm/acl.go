@@ -30,8 +30,6 @@ func (a *applier) setACL(c *metadata.SetACL) (*metadata.Result, error) {
 		at = &i.DefaultACL
 	}
 	switch {
-	case list == nil && *at == nil:
-		return nil, refuse(errs.NoAttr)
 	case list == nil:
 		*at = nil
 	case c.Default:

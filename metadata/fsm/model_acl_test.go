@@ -25,14 +25,8 @@ func (m *model) setACL(c metadata.SetACL) outcome {
 	}
 	switch {
 	case list == nil && c.Default:
-		if n.attr.DefaultACL == nil {
-			return bad(errs.NoAttr)
-		}
 		n.attr.DefaultACL = nil
 	case list == nil:
-		if n.attr.ACL == nil {
-			return bad(errs.NoAttr)
-		}
 		n.attr.ACL = nil
 	case c.Default:
 		n.attr.DefaultACL = c.Value

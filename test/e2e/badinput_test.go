@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sys/unix"
+
+	"twofold/internal/acl"
 )
 
 // What is wrong from outside gets S3's code in XML with a request id, stores
@@ -211,8 +213,9 @@ func TestErrnos(t *testing.T) {
 		"remove no attribute":       {unix.Removexattr(p("file"), "user.none"), unix.ENODATA},
 		"attribute is there":        {twice(p("file")), unix.EEXIST},
 		"replace no attribute":      {unix.Setxattr(p("file"), "user.none", buf, unix.XATTR_REPLACE), unix.ENODATA},
-		"an ACL":                    {unix.Setxattr(p("file"), "system.posix_acl_access", buf, 0), unix.EOPNOTSUPP},
-		"read an ACL":               {second(unix.Getxattr(p("file"), "system.posix_acl_access", buf)), unix.EOPNOTSUPP},
+		"a bad ACL":                 {unix.Setxattr(p("file"), "system.posix_acl_access", []byte{2, 0, 0, 0, 1}, 0), unix.EINVAL},
+		"no ACL":                    {second(unix.Getxattr(p("file"), "system.posix_acl_access", buf)), unix.ENODATA},
+		"a long ACL":                {unix.Setxattr(p("file"), "system.posix_acl_access", longACL(), 0), unix.E2BIG},
 		"a bucket's bad name":       {unix.Mkdir(s.Path("Bad_Name"), 0o755), unix.EINVAL},
 		"a bucket that is there":    {unix.Mkdir(s.Path("bkt"), 0o755), unix.EEXIST},
 		"a file beside the buckets": {open(s.Path("file"), unix.O_CREAT|unix.O_WRONLY), unix.EPERM},
@@ -223,6 +226,15 @@ func TestErrnos(t *testing.T) {
 	}
 	s.wantList("bkt", "", "dir/", "dir/sub/", "dir2/", "dir2/sub/", "file", "loop")
 	s.wantObject("bkt", "file", []byte("x"))
+}
+
+// longACL is valid, but longer than the kernel has room for in its questions.
+func longACL() []byte {
+	list := acl.ACL{{Tag: acl.UserObj, ID: acl.NoID}}
+	for n := range acl.MaxLen / 8 {
+		list = append(list, acl.Entry{Tag: acl.User, ID: uint32(n)})
+	}
+	return append(list, acl.Entry{Tag: acl.GroupObj, ID: acl.NoID}, acl.Entry{Tag: acl.Mask, ID: acl.NoID}, acl.Entry{Tag: acl.Other, ID: acl.NoID}).Encode()
 }
 
 func second(_ int, err error) error { return err }

@@ -61,6 +61,9 @@ type Create struct {
 	Rdev      uint32        `cbor:"5,keyasint,omitempty"`
 	Target    string        `cbor:"6,keyasint,omitempty"`
 	Exclusive bool          `cbor:"7,keyasint,omitempty"`
+	// Asked are the permission bits before umask (0777): what counts in a directory
+	// with a default ACL. Bits that Mode has are always asked for.
+	Asked uint32 `cbor:"8,keyasint,omitempty"`
 }
 
 // DirEntry is one entry of a listing.
@@ -170,6 +173,8 @@ type Files interface {
 	ReleaseWrite(ctx context.Context, ino twofold.Ino, token uint64) error
 
 	// GetXattr and friends: xattr(7). errs.NoAttr, errs.Exists, errs.Unsupported.
+	// POSIX ACLs are the attributes that internal/acl names: with their rules, and
+	// with the mode in step. Flags are setxattr(2)'s and XattrKillSetGID.
 	GetXattr(ctx context.Context, ino twofold.Ino, name string) ([]byte, error)
 	SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error
 	ListXattr(ctx context.Context, ino twofold.Ino) ([]string, error)
@@ -183,6 +188,10 @@ type Files interface {
 
 	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
 }
+
+// XattrKillSetGID is a flag of SetXattr of an access ACL: the caller is neither in the
+// file's group nor privileged, so the set-group-ID bit goes.
+const XattrKillSetGID = 1 << 8
 
 // MaxPromise is the most bytes that a session is promised at a time.
 const MaxPromise = 1 << 30

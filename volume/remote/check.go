@@ -104,6 +104,8 @@ func (r createReq) check() error {
 		return bad("inode type %d", c.Type)
 	case c.Mode&^0o7777 != 0:
 		return bad("mode %#o", c.Mode)
+	case c.Asked&^0o777 != 0:
+		return bad("mode %#o asked for", c.Asked)
 	case len(c.Target) >= twofold.MaxPathLen:
 		return errs.Newf("remote.check", errs.NameTooLong, "a link target of %d bytes", len(c.Target))
 	case (c.Type == metadata.TypeSymlink) != (c.Target != "") || strings.Contains(c.Target, "\x00"):
@@ -113,8 +115,8 @@ func (r createReq) check() error {
 }
 
 func (r tmpfileReq) check() error {
-	if r.Create.Mode&^0o7777 != 0 {
-		return bad("mode %#o", r.Create.Mode)
+	if r.Create.Mode&^0o7777 != 0 || r.Create.Asked&^0o777 != 0 {
+		return bad("mode %#o, asked for %#o", r.Create.Mode, r.Create.Asked)
 	}
 	return checkIno(r.Dir)
 }
@@ -214,7 +216,7 @@ func checkPromise(n int64) error {
 func (r leaseReq) check() error { return checkIno(r.Ino) }
 func (r xattrReq) check() error { return first(checkIno(r.Ino), checkXattrName(r.Name)) }
 func (r setXattrReq) check() error {
-	if r.Flags > 2 || len(r.Value) > maxXattr {
+	if r.Flags&^api.XattrKillSetGID > 2 || len(r.Value) > maxXattr {
 		return bad("an attribute of %d bytes, flags %d", len(r.Value), r.Flags)
 	}
 	return first(checkIno(r.Ino), checkXattrName(r.Name))
