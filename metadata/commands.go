@@ -345,14 +345,27 @@ type (
 		Blobs []twofold.BlobID `cbor:"1,keyasint"`
 	}
 	// ReplaceExtents puts Extents in the place of what an inode has in [Off,
-	// Off+Len), if the inode still has Version; else errs.Conflict. The content is
-	// the same bytes (compaction, a move between pools): no attribute changes.
+	// Off+Len), if the inode still has Version. If it has another one, only what is
+	// still as Was says is replaced; where that is nothing: errs.Conflict. The content
+	// is the same bytes (compaction, a move between pools): no attribute changes.
 	ReplaceExtents struct {
 		Ino     twofold.Ino `cbor:"1,keyasint"`
 		Version uint64      `cbor:"2,keyasint"`
 		Off     int64       `cbor:"3,keyasint"`
 		Len     int64       `cbor:"4,keyasint"`
 		Extents []Extent    `cbor:"5,keyasint,omitempty"`
+		// Was is what was in [Off, Off+Len) at Version, in order and disjoint.
+		Was []ExtentSource `cbor:"6,keyasint,omitempty"`
+	}
+	// ExtentSource says where an extent's bytes come from, so that a later state can
+	// be compared with it: an extent of the same source has the same bytes, as blobs
+	// never change.
+	ExtentSource struct {
+		Off     int64           `cbor:"1,keyasint,omitempty"`
+		Len     int64           `cbor:"2,keyasint"`
+		Blob    *twofold.BlobID `cbor:"3,keyasint,omitempty"`
+		BlobOff int64           `cbor:"4,keyasint,omitempty"`
+		Sum     []byte          `cbor:"5,keyasint,omitempty"` // SHA-256 of inline bytes
 	}
 	// Compacted takes the marks of files that compaction has looked at (see
 	// CompactionMark). A file that got another mark meanwhile keeps it.

@@ -11,7 +11,7 @@ import (
 	"twofold/metadata"
 )
 
-// Collection, in two loops and a walk (compaction shares the first loop):
+// Collection, in two loops and a walk (compaction has a loop of its own):
 //
 //	reaper     inodes without links that nobody has open -> FreeInode -> their
 //	           blobs' last claims go -> trash
@@ -70,9 +70,6 @@ func (v *Volume) reaper() {
 	seen := map[twofold.Ino]time.Time{}
 	v.loop("reaper", v.kickReaper, func(ctx context.Context) error {
 		v.expire(ctx)
-		if err := v.compact(ctx); err != nil {
-			v.log.Warn("compaction will go on later", "err", err)
-		}
 		return v.reap(ctx, seen)
 	})
 }

@@ -3,10 +3,9 @@ package volume
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -15,85 +14,34 @@ import (
 
 // Compaction keeps files that are overwritten for long readable and small. Each
 // flush of a mount adds extents; over time a file becomes many small ones, and blobs
-// of which only a part is still referred to keep all of their space. Once a file has
-// rested, its extents are looked through in windows, and a window with too many of
-// them, or with blobs mostly dead, is read and written again as one blob.
+// of which only a part is still referred to keep all of their space. Once it is a
+// file's turn (volume/touched.go), its extents are looked through in windows, and a
+// window with too many of them, or with blobs mostly dead, is read and written again
+// as one blob.
 //
-// The content doesn't change, so nobody is asked: the command applies only while the
-// inode still has the version that was read, and else the work was for nothing.
+// The content doesn't change, so nobody is asked, and no writer waits: what was
+// written between the reading and the command stays as it was written, and only the
+// rest of the window is replaced (metadata/fsm/relocate.go).
 //
 // Bound: a blob of which all files together use less than half is rewritten, so files
-// that have rested take at most twice their size (and parity). Which files are to be
-// looked at is part of the metadata: a restart forgets none.
+// that have rested take at most twice their size (and parity). One that never rests is
+// looked at when as many bytes were written to it as it has, and takes at most three
+// times its size, and compactBytes, and what is written to it while it is gone through.
+// Which files are to be looked at is part of the metadata: a restart forgets none.
 
 const (
-	compactRest   = 2 * time.Second // a file is left alone for so long after a flush
-	compactWindow = 4 << 20         // bytes that are rewritten at once
-	compactMany   = 32              // extents of a window that are too many
-	compactEvery  = 2000            // flushes after which a file that never rests is looked at
-	compactLook   = 4096            // extents that are looked through at once
+	compactWindow = 4 << 20 // bytes that are rewritten at once
+	compactMany   = 32      // extents of a window that are too many
+	compactLook   = 4096    // extents that are looked through at once
 )
-
-// touched knows which inodes mounts have written to lately.
-type touched struct {
-	mu   sync.Mutex
-	inos map[twofold.Ino]*touch // guarded by mu
-}
-
-type touch struct {
-	last    time.Time
-	flushes int // since it was last compacted
-}
-
-func newTouched() *touched { return &touched{inos: map[twofold.Ino]*touch{}} }
-
-// note counts a flush.
-func (t *touched) note(ino twofold.Ino) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.inos[ino]
-	if s == nil {
-		s = &touch{}
-		t.inos[ino] = s
-	}
-	s.last = time.Now()
-	s.flushes++
-}
-
-// busy reports whether a file should be left alone: it was written to a moment ago,
-// and not yet often since its turn came last.
-func (t *touched) busy(ino twofold.Ino) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.inos[ino]
-	switch {
-	case s == nil:
-		return false
-	case time.Since(s.last) > compactRest:
-		delete(t.inos, ino)
-		return false
-	case s.flushes >= compactEvery:
-		s.flushes = 0
-		return false
-	}
-	return true
-}
-
-// forget drops what has rested: that a file is not known says the same.
-func (t *touched) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for ino, s := range t.inos {
-		if time.Since(s.last) > compactRest {
-			delete(t.inos, ino)
-		}
-	}
-}
 
 // compactBatch is how many marks are read, and taken, at once.
 const compactBatch = 1000
 
-// compact works off the files that are marked (metadata/fsm/compaction.go) and rest.
+func (v *Volume) compactor() { v.loop("compaction", v.kickCompact, v.compact) }
+
+// compact works off the files that are marked (metadata/fsm/compaction.go) and whose
+// turn it is.
 func (v *Volume) compact(ctx context.Context) error {
 	if v.Placer.Writable() != nil {
 		return nil
@@ -140,6 +88,7 @@ func (v *Volume) compact(ctx context.Context) error {
 
 // compactInode goes through an inode's extents once.
 func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
+	var changed error // errs.Conflict: some of it was overwritten meanwhile
 	for off := int64(0); ; {
 		leave := v.pins.enter()
 		var n *metadata.Inode
@@ -154,16 +103,19 @@ func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
 			}
 			return err
 		})
-		if err != nil || n.Nlink == 0 || len(exts) == 0 {
+		if err != nil || n.Nlink == 0 && !v.opens.has(ino) || len(exts) == 0 {
 			leave()
-			return err
+			return errors.Join(err, changed)
 		}
 		unpin := v.pins.pin(exts)
 		leave()
 		done, err := v.compactExtents(ctx, n, exts, dead)
 		unpin()
+		if errs.Is(err, errs.Conflict) {
+			changed, err = err, nil
+		}
 		if err != nil || len(exts) < compactLook {
-			return err
+			return errors.Join(err, changed)
 		}
 		off = done
 	}
@@ -174,6 +126,7 @@ func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
 func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []metadata.Extent, dead map[twofold.BlobID]bool) (int64, error) {
 	exts = split(exts, dead)
 	var off int64
+	var changed error // a window of which nothing was left when it was to be replaced
 	for i := 0; i < len(exts); {
 		j, worth := i, false
 		for j < len(exts) && exts[j].Off+exts[j].Len-exts[i].Off <= compactWindow && (j == i || exts[j].Off == exts[j-1].Off+exts[j-1].Len) {
@@ -182,14 +135,16 @@ func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []m
 		}
 		j = max(j, i+1) // one extent larger than a window
 		if len := j - i; len >= compactMany || worth {
-			if err := v.rewrite(ctx, n, exts[i:j]); err != nil {
+			if err := v.rewrite(ctx, n, exts[i:j]); errs.Is(err, errs.Conflict) {
+				changed = err
+			} else if err != nil {
 				return 0, err
 			}
 		}
 		off = exts[j-1].Off + exts[j-1].Len
 		i = j
 	}
-	return off, nil
+	return off, changed
 }
 
 // split cuts extents of dead blobs into pieces that fit a window.
@@ -262,9 +217,24 @@ func (v *Volume) rewrite(ctx context.Context, n *metadata.Inode, exts []metadata
 		d.extents[i].Off += off
 	}
 	_, err = v.commit(ctx, metadata.OpReplaceExtents, metadata.ReplaceExtents{
-		Ino: n.Ino, Version: n.Version, Off: off, Len: size, Extents: d.extents,
+		Ino: n.Ino, Version: n.Version, Off: off, Len: size, Extents: d.extents, Was: sources(exts),
 	})
 	d.settle(err)
 	v.kick(v.kickTrash)
 	return err
+}
+
+// sources says where the bytes of extents come from.
+func sources(exts []metadata.Extent) []metadata.ExtentSource {
+	was := make([]metadata.ExtentSource, len(exts))
+	for i, e := range exts {
+		was[i] = metadata.ExtentSource{Off: e.Off, Len: e.Len}
+		if e.Blob != nil {
+			was[i].Blob, was[i].BlobOff = &e.Blob.ID, e.BlobOff
+		} else {
+			sum := sha256.Sum256(e.Data)
+			was[i].Sum = sum[:]
+		}
+	}
+	return was
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -258,4 +259,72 @@ func TestOneBadFileHoldsUpNoOther(t *testing.T) {
 	}
 	eventually(t, "the good file has a blob of its own", func() bool { return h.blobSize(files[1]) <= 1<<20 })
 	eventually(t, "only the bad one is marked", func() bool { d := h.due(); return len(d) == 1 && d[0].Ino == files[0].Ino })
+}
+
+// stored adds up the sizes of all blobs that have shards, without parity.
+func (h *harness) stored() (size int64) {
+	h.t.Helper()
+	for _, dir := range h.dirs {
+		if err := filepath.WalkDir(filepath.Join(dir, "blobs"), func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return nil // deleted meanwhile
+			}
+			if info, err := d.Info(); err == nil {
+				size += info.Size()
+			}
+			return nil
+		}); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return size / int64(len(h.dirs)) * 2 // two data shards of four
+}
+
+// TestFileThatNeverRestsIsCompacted: each flush writes over the same first MiB and adds
+// a little, so that of each blob a little is alive for good. The stated bound holds
+// while that goes on.
+func TestFileThatNeverRestsIsCompacted(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	m := h.mount()
+	a, _, err := m.s.Create(ctx, m.lookup("base").Ino, "t.db", api.Create{Type: metadata.TypeFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const hot, cold, flushes = 1 << 20, 64 << 10, 80
+	want := make([]byte, hot+flushes*cold)
+	n := int64(hot)
+	write := func(add bool) {
+		copy(want, random(hot))
+		segs := []api.Segment{{Data: want[:hot]}}
+		if add {
+			copy(want[n:], random(cold))
+			segs = append(segs, api.Segment{Off: n, Data: want[n : n+cold]})
+			n += cold
+		} else {
+			segs = append(segs, api.Segment{Off: n - 1, Data: want[n-1 : n]}) // the size stays
+		}
+		m.flush(a, segs...)
+	}
+	for range flushes {
+		write(true)
+	}
+	// The writer goes on, and with it the tests that the volume makes of its turn.
+	bound := 3*n + compactBytes + 2*compactWindow
+	eventually(t, "the bound holds", func() bool {
+		write(false)
+		return h.stored() <= bound
+	})
+	for range 20 { // it still does, and the file was not let rest for it
+		write(false)
+	}
+	if got := h.stored(); got > bound {
+		t.Errorf("%d bytes are stored for a file of %d, which is more than %d", got, n, bound)
+	}
+	if !h.v.touched.busy(a.Ino) {
+		t.Log("the file rested: this machine is too slow for this test to say anything")
+	}
+	if got := h.get("base", "t.db"); !bytes.Equal(got, want[:n]) {
+		t.Fatal("other bytes after compaction")
+	}
 }

@@ -140,7 +140,9 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	if err != nil {
 		return api.Attr{}, err
 	}
-	s.v.touched.note(ino)
+	if s.v.touched.note(ino, size, res.Inode.Stored) {
+		s.v.kick(s.v.kickCompact)
+	}
 	return attrOf(res.Inode), nil
 }
 
@@ -246,7 +248,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		return api.Attr{}, err
 	}
 	if a.Size != nil {
-		s.v.touched.note(ino)
+		s.v.touched.note(ino, 0, res.Inode.Stored)
 		s.v.kick(s.v.kickTrash)
 	}
 	return attrOf(res.Inode), nil

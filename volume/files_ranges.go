@@ -92,7 +92,7 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int
 	if err != nil {
 		return api.Attr{}, 0, err
 	}
-	s.v.touched.note(c.Dst)
+	s.v.touched.note(c.Dst, 0, res.Inode.Stored)
 	s.v.kick(s.v.kickTrash)
 	return attrOf(res.Inode), int64(res.ID), nil
 }

@@ -122,6 +122,13 @@ func (o *opens) drop(ino twofold.Ino, n int) bool {
 	return true
 }
 
+// has reports whether anybody has the inode open.
+func (o *opens) has(ino twofold.Ino) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.count[ino] > 0
+}
+
 // condemn marks the inode as being freed, if nobody has it open.
 func (o *opens) condemn(ino twofold.Ino) bool {
 	o.mu.Lock()

@@ -98,8 +98,9 @@ type Volume struct {
 	ctx   context.Context // ends when the volume closes
 	wg    sync.WaitGroup
 
-	kickReaper chan struct{}
-	kickTrash  chan struct{}
+	kickReaper  chan struct{}
+	kickTrash   chan struct{}
+	kickCompact chan struct{}
 
 	mu       sync.Mutex
 	sessions map[twofold.SessionID]*Session
@@ -129,27 +130,30 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	run, stop := context.WithCancel(context.Background())
 	v := &Volume{
 		Options: o, log: o.Logger, ctx: run, stop: stop, began: time.Now(),
-		leases:     lease.NewTable(o.LeaseTerm, o.Logger, run.Done()),
-		ledger:     newLedger(o.Placer.Room),
-		pins:       newPins(),
-		opens:      newOpens(),
-		levels:     newLevels(),
-		touched:    newTouched(),
-		kickReaper: make(chan struct{}, 1),
-		kickTrash:  make(chan struct{}, 1),
-		sessions:   map[twofold.SessionID]*Session{},
-		expected:   map[twofold.SessionID]string{},
-		buckets:    map[twofold.BucketName]metadata.Bucket{},
-		writing:    map[twofold.BlobID]struct{}{},
+		leases:      lease.NewTable(o.LeaseTerm, o.Logger, run.Done()),
+		ledger:      newLedger(o.Placer.Room),
+		pins:        newPins(),
+		opens:       newOpens(),
+		levels:      newLevels(),
+		touched:     newTouched(),
+		kickReaper:  make(chan struct{}, 1),
+		kickTrash:   make(chan struct{}, 1),
+		kickCompact: make(chan struct{}, 1),
+		sessions:    map[twofold.SessionID]*Session{},
+		expected:    map[twofold.SessionID]string{},
+		buckets:     map[twofold.BucketName]metadata.Bucket{},
+		writing:     map[twofold.BlobID]struct{}{},
 	}
 	if err := v.begin(ctx); err != nil {
 		stop()
 		return nil, err
 	}
 	v.kick(v.kickReaper) // what the process before did not get to
-	v.wg.Add(3)
+	v.kick(v.kickCompact)
+	v.wg.Add(4)
 	go v.grace()
 	go v.reaper()
+	go v.compactor()
 	go v.collector()
 	return v, nil
 }

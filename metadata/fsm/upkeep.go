@@ -50,8 +50,11 @@ func (a *applier) replaceExtents(c *metadata.ReplaceExtents) (*metadata.Result, 
 	if err != nil {
 		return nil, err
 	}
-	if i == nil || i.Version != c.Version {
+	if i == nil || i.Version != c.Version && len(c.Was) == 0 {
 		return nil, refusef(errs.Conflict, "the content changed")
+	}
+	if i.Version != c.Version {
+		return a.relocate(i, c)
 	}
 	if c.Off < 0 || c.Len <= 0 || c.Len > i.Size-c.Off {
 		return nil, refusef(errs.Invalid, "[%d, +%d) is not within the content", c.Off, c.Len)
