@@ -1,11 +1,14 @@
 # Everything here calls a script that works without make too.
-.PHONY: build run test race crash history history-plants posix-test bench help
+.PHONY: build install run test race crash history history-plants posix-test bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## build bin/twofold
 	@scripts/build
+
+install: ## install bin/twofold and the helper of mount(8), as root (DESTDIR, PREFIX)
+	@scripts/install
 
 run: ## build, serve ./run/data1..4 at 127.0.0.1:9000, mount at ./run/mnt
 	@scripts/run

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"twofold"
 	"twofold/internal/errs"
 	"twofold/volume/api"
 )
@@ -32,7 +33,7 @@ func Mount(opts Options, files api.Files) (*Server, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	f := newFsys(opts, files)
+	f := newFsys(opts, opts.view(files))
 	fs, err := mount(f, &opts)
 	if err != nil {
 		f.stop()
@@ -45,6 +46,17 @@ func Mount(opts Options, files api.Files) (*Server, error) {
 	}
 	setReadahead(opts.Mountpoint, opts.Log)
 	return s, nil
+}
+
+// view is what of files the mount shows, and lets be changed.
+func (o *Options) view(files api.Files) api.Files {
+	if o.ReadOnly {
+		files = readOnly{files}
+	}
+	if o.Root != 0 && o.Root != twofold.RootIno {
+		files = subtree{files, o.Root}
+	}
+	return files
 }
 
 func mount(f *fsys, opts *Options) (*fuse.Server, error) {
@@ -105,7 +117,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		AllowOther:    opts.AllowOther,
 		Options:       []string{"default_permissions"},
-		FsName:        fsName,
+		FsName:        opts.Source,
 		Name:          fsName,
 		MaxWrite:      maxIO,
 		MaxReadAhead:  maxIO,

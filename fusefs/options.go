@@ -7,20 +7,25 @@ import (
 	"syscall"
 	"time"
 
+	"twofold"
 	"twofold/internal/errs"
 	"twofold/volume/api"
 )
 
-// fsName is what df(1) and /proc/mounts show as source, and behind "fuse." as type.
+// fsName is what df(1) and /proc/mounts show behind "fuse." as type, and as source
+// where Options.Source says nothing.
 const fsName = "twofold"
 
 // Options say where and how to mount. The zero value of each field but Mountpoint
 // is a good default.
 type Options struct {
-	Mountpoint string // an existing directory
+	Mountpoint string      // an existing directory
+	Root       twofold.Ino // the directory that is mounted; 0 is the one of all buckets
+	Source     string      // what /proc/mounts shows as source; default "twofold"
 	ReadOnly   bool
 	AllowOther bool // users other than the one that mounts get in; the kernel checks permissions
 	Suid, Dev  bool // obey set-id bits, device files; by default nosuid,nodev
+	NoExec     bool // nothing in it can be executed
 
 	// What inodes show that were never given an owner or a mode, such as S3 objects.
 	UID, GID uint32
@@ -47,6 +52,9 @@ func (o *Options) setDefaults() error {
 	o.MaxDirty = min(o.MaxDirty, api.MaxPromise/2) // more would not be promised
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = 64 << 20
+	}
+	if o.Source == "" {
+		o.Source = fsName
 	}
 	if o.FlushAge <= 0 {
 		o.FlushAge = 2 * time.Second
@@ -96,6 +104,9 @@ func (o *Options) mountFlags() uintptr {
 	if !o.Dev {
 		flags |= syscall.MS_NODEV
 	}
+	if o.NoExec {
+		flags |= syscall.MS_NOEXEC
+	}
 	if o.ReadOnly {
 		flags |= syscall.MS_RDONLY
 	}
@@ -109,6 +120,9 @@ func (o *Options) helperOptions() (list []string) {
 	}
 	if o.Dev {
 		list = append(list, "dev")
+	}
+	if o.NoExec {
+		list = append(list, "noexec")
 	}
 	if o.ReadOnly {
 		list = append(list, "ro")

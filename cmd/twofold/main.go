@@ -20,6 +20,9 @@ const (
 )
 
 func main() {
+	if isMountHelper(os.Args[0]) {
+		os.Exit(runMountHelper(os.Args[0], os.Args[1:], os.Stderr))
+	}
 	root := rootCommand()
 	if err := root.Execute(); err != nil {
 		if msg := err.Error(); msg != "" {

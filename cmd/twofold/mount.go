@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -91,36 +92,67 @@ func (m *mountFlags) args() []string {
 type mountCommandFlags struct {
 	endpoint string
 	readOnly bool
+	noExec   bool
 	mountFlags
+	credentialFlags
 	logFlags
 }
 
 func mountCommand() *cobra.Command {
 	f := &mountCommandFlags{}
 	c := &cobra.Command{
-		Use:   "mount [flags] DIR",
-		Short: "Mount the store's buckets as directories under DIR",
-		Long: `Mount the store's buckets as directories under DIR, and stay until it is
-unmounted (umount DIR, Ctrl-C, SIGTERM). The server may stop and start meanwhile:
-programs wait for it.
+		Use:   "mount [flags] [SOURCE] DIR",
+		Short: "Mount the store's buckets, one bucket, or a prefix of one, as DIR",
+		Long: `Mount a store as the directory DIR, and stay until it is unmounted (umount DIR,
+Ctrl-C, SIGTERM). The server may stop and start meanwhile: programs wait for it.
 
-mkdir in DIR makes a bucket, rmdir removes an empty one. What one view writes the
-other reads, at once.
+SOURCE says what is mounted:
 
-Needs the server's credentials in the environment: S3_ROOT_USER, S3_ROOT_PASSWORD.
-Mounting as another user than root needs fusermount3 (apt install fuse3).`,
-		Example: "  twofold mount --endpoint http://127.0.0.1:9000 /mnt/twofold",
+    HOST:PORT                  all buckets, as directories under DIR
+    HOST:PORT/BUCKET           one bucket: DIR has its objects
+    HOST:PORT/BUCKET/PREFIX    what is under PREFIX/ in the bucket, and nothing else
+
+Without SOURCE it is all buckets of --endpoint. A bucket or prefix has to be there.
+The mount is bound to the directory, not to its name: it may be renamed elsewhere.
+Once it is removed, everything in the mount fails with ESTALE.
+
+In a mount of all buckets mkdir makes a bucket, and rmdir removes an empty one. What
+one view writes the other reads, at once.
+
+Needs the server's credentials: S3_ROOT_USER and S3_ROOT_PASSWORD in the environment,
+or a file of such lines (--credentials).
+Mounting as another user than root needs fusermount3 (apt install fuse3).
+
+For mount(8) and fstab(5), make the link /sbin/mount.fuse.twofold to this program:
+
+    mount -t fuse.twofold -o credentials=/etc/twofold/credentials HOST:PORT/BUCKET DIR`,
+		Example: "  twofold mount 127.0.0.1:9000 /mnt/twofold\n" +
+			"  twofold mount 127.0.0.1:9000/photos/2024 /mnt/photos-2024",
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage("mount takes one directory, got %d\nSee: twofold mount --help", len(args))
+			if len(args) != 1 && len(args) != 2 {
+				return usage("mount takes one directory, and SOURCE before it if that is not --endpoint; got %d words\nSee: twofold mount --help", len(args))
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error { return runMount(f, args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			from := f.endpoint
+			if src, err := parseSource(from); err != nil || src.bucket != "" || !strings.HasPrefix(from, "http://") {
+				return usage("--endpoint %s: it looks like http://HOST:PORT; what of it is mounted is said by SOURCE", from)
+			}
+			if len(args) == 2 {
+				if c.Flags().Changed("endpoint") {
+					return usage("give SOURCE or --endpoint, not both: SOURCE has the server in it")
+				}
+				from = args[0]
+			}
+			return runMount(f, from, args[len(args)-1])
+		},
 	}
-	c.Flags().StringVar(&f.endpoint, "endpoint", "http://127.0.0.1:9000", "`URL` of the server")
+	c.Flags().StringVar(&f.endpoint, "endpoint", defaultSource, "`URL` of the server, where no SOURCE is given")
 	c.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse changes through this mount")
+	c.Flags().BoolVar(&f.noExec, "no-exec", false, "let nothing in the mount be executed")
 	f.mountFlags.add(c.Flags())
+	f.credentialFlags.add(c.Flags())
 	f.logFlags.add(c.Flags())
 	return c
 }

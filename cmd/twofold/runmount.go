@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,9 +13,7 @@ import (
 	"time"
 
 	"twofold"
-	"twofold/cluster/rpc"
 	"twofold/fusefs"
-	"twofold/internal/config"
 	"twofold/internal/errs"
 	"twofold/internal/procid"
 	"twofold/volume/api"
@@ -27,9 +24,14 @@ import (
 const dialTimeout = 30 * time.Second
 
 // runMount mounts, and serves until somebody unmounts or a signal asks to.
-func runMount(f *mountCommandFlags, dir string) error {
+func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
-	log, err := f.logger(os.Stderr)
+	waiting := newReadiness()
+	log, err := f.logger(waiting)
+	if err != nil {
+		return err
+	}
+	src, err := parseSource(from)
 	if err != nil {
 		return err
 	}
@@ -37,7 +39,7 @@ func runMount(f *mountCommandFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	host, secret, err := f.server()
+	secret, err := f.secret()
 	if err != nil {
 		return err
 	}
@@ -58,25 +60,31 @@ func runMount(f *mountCommandFlags, dir string) error {
 	dial, stopDial := context.WithTimeout(ctx, dialTimeout)
 	defer stopDial()
 	client, err := remote.Dial(dial, remote.Options{
-		Endpoint: host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(),
+		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(),
 	})
 	if err != nil {
 		if errs.Is(err, errs.Canceled) {
-			return fmt.Errorf("no server answers at %s", f.endpoint)
+			return fmt.Errorf("no server answers at %s", src.host)
 		}
 		if errs.Is(err, errs.Access) {
-			return fmt.Errorf("%s: %w: set S3_ROOT_USER and S3_ROOT_PASSWORD as the server has them", f.endpoint, plain(err))
+			return fmt.Errorf("%s: %w: set S3_ROOT_USER and S3_ROOT_PASSWORD as the server has them", src.host, plain(err))
 		}
-		return fmt.Errorf("%s: %w", f.endpoint, plain(err))
+		return fmt.Errorf("%s: %w", src.host, plain(err))
 	}
-	m.server, err = fusefs.Mount(opts, client)
+	if from != f.endpoint {
+		opts.Source = from // as fstab has it: mount(8) compares them
+	}
+	if opts.Root, err = src.root(dial, client); err == nil {
+		m.server, err = fusefs.Mount(opts, client)
+	}
 	if err != nil {
 		client.Close(ctx)
 		return plain(err)
 	}
 	holder.set(m.server.Holder())
 	close(m.mounted)
-	log.Info("mounted", "dir", m.server.Mountpoint(), "server", f.endpoint)
+	waiting.tell()
+	log.Info("mounted", "dir", m.server.Mountpoint(), "source", from)
 	m.wait()
 	closing, stopClosing := context.WithTimeout(ctx, dialTimeout)
 	defer stopClosing()
@@ -98,30 +106,9 @@ func (f *mountCommandFlags) options(dir string, log *slog.Logger) (fusefs.Option
 		return fusefs.Options{}, usage("%s: %w", dir, err)
 	}
 	return fusefs.Options{
-		Mountpoint: abs, ReadOnly: f.readOnly, AllowOther: f.allowOther,
+		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther,
 		UID: uid, GID: gid, Umask: umask, Log: log,
 	}, nil
-}
-
-// server is where to connect, and the secret to prove.
-func (f *mountCommandFlags) server() (string, rpc.Secret, error) {
-	u, err := url.Parse(f.endpoint)
-	if err != nil || u.Host == "" || (u.Path != "" && u.Path != "/") {
-		return "", rpc.Secret{}, usage("--endpoint %s: it looks like http://HOST:PORT", f.endpoint)
-	}
-	if u.Scheme != "http" {
-		return "", rpc.Secret{}, usage("--endpoint %s: only http:// for now", f.endpoint)
-	}
-	host := u.Host
-	if u.Port() == "" {
-		host += ":9000"
-	}
-	cfg, err := config.FromEnv(os.LookupEnv)
-	if err != nil {
-		return "", rpc.Secret{}, usage("%w", plain(err))
-	}
-	secret, err := rpc.NewSecret(cfg.Root.AccessKey, cfg.Root.SecretKey.Reveal())
-	return host, secret, err
 }
 
 // mountProcess is the life of a mount.

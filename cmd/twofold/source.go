@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+	"twofold/volume/keypath"
+)
+
+// source is what is mounted: a server, and of it all buckets, one of them, or a prefix
+// in one. It is written as in fstab(5): [http://]HOST[:PORT][/BUCKET[/PREFIX]].
+type source struct {
+	host   string // HOST:PORT
+	bucket twofold.BucketName
+	prefix string // an S3 prefix, without the "/" at its end
+}
+
+const (
+	defaultSource = "http://127.0.0.1:9000"
+	defaultPort   = "9000"
+	sourceForm    = "it looks like [http://]HOST[:PORT][/BUCKET[/PREFIX]]"
+)
+
+// parseSource reads a source. The prefix is taken as S3 clients have it, without any
+// %-escapes.
+func parseSource(s string) (source, error) {
+	rest, ok := strings.CutPrefix(s, "http://")
+	if scheme, _, has := strings.Cut(s, "://"); has && !ok {
+		return source{}, usage("the source %s://...: only http:// for now", scheme)
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if strings.Contains(host, "@") { // not repeated: there may be a password in it
+		return source{}, usage("the source has no user or password in it: everybody would see them. Give --credentials FILE (in fstab: credentials=FILE)")
+	}
+	if host == "" || strings.ContainsAny(host, " ?#") {
+		return source{}, usage("the source %s: %s", s, sourceForm)
+	}
+	if name, port, err := net.SplitHostPort(host); err != nil {
+		name := strings.Trim(host, "[]")
+		if strings.Contains(name, ":") && net.ParseIP(name) == nil {
+			return source{}, usage("the source %s: %s", s, sourceForm)
+		}
+		host = net.JoinHostPort(name, defaultPort)
+	} else if name == "" || port == "" {
+		return source{}, usage("the source %s: %s", s, sourceForm)
+	}
+	bucket, prefix, _ := strings.Cut(path, "/")
+	if bucket == "" && prefix != "" {
+		return source{}, usage("the source %s has a prefix and no bucket: %s", s, sourceForm)
+	}
+	return source{host: host, bucket: twofold.BucketName(bucket), prefix: strings.TrimSuffix(prefix, "/")}, nil
+}
+
+// root finds the directory's inode: RootIno where all buckets are meant.
+func (s source) root(ctx context.Context, files api.Files) (twofold.Ino, error) {
+	if s.bucket == "" {
+		return twofold.RootIno, nil
+	}
+	a, err := files.Lookup(ctx, twofold.RootIno, string(s.bucket))
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.NoBucket) {
+		return 0, fmt.Errorf("there is no bucket %q: make it first, by S3 or by mkdir in a mount of all buckets", s.bucket)
+	}
+	if err != nil || s.prefix == "" {
+		return a.Ino, err
+	}
+	for comp := range strings.SplitSeq(s.prefix, "/") {
+		for _, name := range keypath.ToPosix(comp, false) {
+			switch a, err = files.Lookup(ctx, a.Ino, name); errs.KindOf(err) {
+			case errs.NotFound, errs.Invalid, errs.NameTooLong:
+				return 0, fmt.Errorf("there is nothing under the prefix %q in the bucket %q: make the directory first (PUT of the key %q, or mkdir)",
+					s.prefix+"/", s.bucket, s.prefix+"/")
+			}
+			if err != nil {
+				return 0, err
+			}
+			if a.Type != metadata.TypeDir {
+				return 0, fmt.Errorf("%q in the bucket %q is not a directory", s.prefix, s.bucket)
+			}
+		}
+	}
+	return a.Ino, nil
+}
