@@ -107,6 +107,12 @@ func body(op Op) any {
 		return new(CopyRange)
 	case OpSetACL:
 		return new(SetACL)
+	case OpCountUsage:
+		return new(CountUsage)
+	case OpSetQuota:
+		return new(SetQuota)
+	case OpReserve:
+		return new(Reserve)
 	}
 	return nil
 }

@@ -66,6 +66,8 @@ func appendInode(b []byte, i *Inode) []byte {
 	w.bool(32, i.Unnamed)
 	w.bytes(33, i.ACL)
 	w.bytes(34, i.DefaultACL)
+	w.int(35, i.Reserve)
+	w.bool(36, i.Charged)
 	return w.end()
 }
 
@@ -173,6 +175,10 @@ func (r *cborReader) inodeRest(i *Inode, k uint64) {
 		i.ACL = append([]byte(nil), r.raw(majorBytes)...)
 	case 34:
 		i.DefaultACL = append([]byte(nil), r.raw(majorBytes)...)
+	case 35:
+		i.Reserve = r.int()
+	case 36:
+		i.Charged = r.bool()
 	default:
 		r.fail(errField)
 	}
@@ -193,6 +199,40 @@ func (r *cborReader) checksum() *Checksum {
 		}
 	})
 	return c
+}
+
+// EncodeUsage encodes the record.
+func EncodeUsage(u *Usage) []byte {
+	w := beginMap(append(make([]byte, 0, 32), RecordVersion))
+	w.int(1, u.Used)
+	w.int(2, u.Reserved)
+	w.int(3, u.Limit)
+	return w.end()
+}
+
+// DecodeUsage decodes what EncodeUsage wrote.
+func DecodeUsage(b []byte) (Usage, error) {
+	var u Usage
+	r, err := record(b, "usage")
+	if err != nil {
+		return u, err
+	}
+	r.fields(func(k uint64) {
+		switch k {
+		case 1:
+			u.Used = r.int()
+		case 2:
+			u.Reserved = r.int()
+		case 3:
+			u.Limit = r.int()
+		default:
+			r.fail(errField)
+		}
+	})
+	if err := r.end(); err != nil {
+		return Usage{}, corrupt("usage", err)
+	}
+	return u, nil
 }
 
 // EncodeEntry encodes the record.

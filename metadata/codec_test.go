@@ -30,9 +30,10 @@ func genInode(t *rapid.T) *Inode {
 		Version: rapid.Uint64().Draw(t, "version"), ETag: text.Draw(t, "etag"), Headers: texts.Draw(t, "headers"), UserMeta: texts.Draw(t, "meta"),
 		Class: text.Draw(t, "class"), Parts: rapid.OneOf(rapid.Just([]int64(nil)), rapid.SliceOfN(rapid.Int64(), 1, 40)).Draw(t, "parts"),
 	}
-	i.Unnamed = rapid.Bool().Draw(t, "unnamed")
+	i.Unnamed, i.Charged = rapid.Bool().Draw(t, "unnamed"), rapid.Bool().Draw(t, "charged")
 	lists := rapid.OneOf(rapid.Just([]byte(nil)), rapid.SliceOfN(rapid.Byte(), 1, 100))
 	i.ACL, i.DefaultACL = lists.Draw(t, "acl"), lists.Draw(t, "default")
+	i.Reserve = rapid.Int64().Draw(t, "reserve")
 	if rapid.Bool().Draw(t, "xattrs") {
 		i.Xattrs = rapid.MapOfN(text, rapid.SliceOf(rapid.Byte()), 1, 4).Draw(t, "xattr")
 	}
@@ -134,7 +135,7 @@ func TestHotRecords(t *testing.T) {
 
 // TestEveryOp: each operation has a body that goes there and back.
 func TestEveryOp(t *testing.T) {
-	for op := OpBeginSession; op <= OpSetACL; op++ {
+	for op := OpBeginSession; op <= OpReserve; op++ {
 		want := &Command{Op: op, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: body(op)}
 		if want.Body == nil {
 			t.Fatalf("operation %d has no body", op)
@@ -233,6 +234,11 @@ func TestFrozen(t *testing.T) {
 		{"inode with ACLs", "01a601190400020103020a00182141051822420607", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeDir, ACL: []byte{5}, DefaultACL: []byte{6, 7}})},
 		{"create", "01870c010203000aa70119040002a1016178030104190180050106020a1901b6", encoded(OpCreate, Create{Parent: 1024, Name: Name{Comp: "x"}, Type: TypeFile, Mode: 0o600, UID: 1, GID: 2, Asked: 0o666})},
 		{"set ACL", "0187181d010203000aa40119040002f503410504f5", encoded(OpSetACL, SetACL{Ino: 1024, Default: true, Value: []byte{5}, KillSetGID: true})},
+		{"inode with a reserve", "01a601190400020103010a001823051824f5", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeFile, Reserve: 5, Charged: true})},
+		{"usage", "01a3010102020319012c", EncodeUsage(&Usage{Used: 1, Reserved: 2, Limit: 300})},
+		{"count usage", "0187181e010203000aa10105", encoded(OpCountUsage, CountUsage{Max: 5})},
+		{"set quota", "0187181f010203000aa20161620205", encoded(OpSetQuota, SetQuota{Bucket: "b", Limit: 5})},
+		{"reserve", "01871820010203000aa30119040002050306", encoded(OpReserve, Reserve{Ino: 1024, Size: 5, Slack: 6})},
 		{"tmpfile", "0187181b010203000aa4011904000219018003010402", encoded(OpTmpfile, Tmpfile{Parent: 1024, Mode: 0o600, UID: 1, GID: 2})},
 		{"copy range", "0187181c010203000aa70119040002050319040104060507060807f5", encoded(OpCopyRange, CopyRange{Src: 1024, SrcOff: 5, Dst: 1025, DstOff: 6, Len: 7, Mtime: 8, KillPriv: true})},
 		{"entry", "01a2011904000201", EncodeEntry(&Entry{Ino: 1024, Type: TypeFile})},

@@ -42,6 +42,9 @@ const (
 	OpTmpfile        Op = 27
 	OpCopyRange      Op = 28
 	OpSetACL         Op = 29
+	OpCountUsage     Op = 30
+	OpSetQuota       Op = 31
+	OpReserve        Op = 32
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -278,6 +281,8 @@ type (
 		Mtime    twofold.Time `cbor:"5,keyasint,omitempty"`
 		ETag     string       `cbor:"6,keyasint,omitempty"`
 		KillPriv bool         `cbor:"7,keyasint,omitempty"`
+		// Unbounded: let in before the bucket's quota was set, which does not refuse it.
+		Unbounded bool `cbor:"8,keyasint,omitempty"`
 	}
 	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
 	// name, which Link may give it one. It waits for FreeInode like an unlinked one.
@@ -371,6 +376,27 @@ type (
 	// CompactionMark). A file that got another mark meanwhile keeps it.
 	Compacted struct {
 		Marks []CompactionMark `cbor:"1,keyasint"`
+	}
+	// CountUsage counts what is in each bucket, up to Max inodes or parts in one
+	// command (More until all is counted; then the commands keep the counts).
+	CountUsage struct {
+		Max int `cbor:"1,keyasint"`
+	}
+	// SetQuota limits what is in a bucket to so many bytes; 0 ends that. Whatever adds
+	// to a bucket then fails with errs.Quota where more would be in it; what is in it
+	// already stays. errs: NoBucket; Busy while CountUsage has more to do.
+	SetQuota struct {
+		Bucket twofold.BucketName `cbor:"1,keyasint"`
+		Limit  int64              `cbor:"2,keyasint,omitempty"`
+	}
+	// Reserve lets a file grow to Size without being refused by the quota, and to up
+	// to Slack more where much is left. Result.ID is the size that it may grow to; a very
+	// large one where there is no quota, and where Size is 0, which gives the reserve
+	// back. errs: Stale, Quota, Invalid (not a regular file).
+	Reserve struct {
+		Ino   twofold.Ino `cbor:"1,keyasint"`
+		Size  int64       `cbor:"2,keyasint,omitempty"`
+		Slack int64       `cbor:"3,keyasint,omitempty"`
 	}
 	// SetConfig stores a named cluster-wide value; a nil Value removes it.
 	SetConfig struct {

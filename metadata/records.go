@@ -28,7 +28,14 @@ type Bucket struct {
 	Root    twofold.Ino        `cbor:"3,keyasint"` // its root directory
 	Created twofold.Time       `cbor:"4,keyasint"`
 	Region  string             `cbor:"5,keyasint,omitempty"`
-	// 10-29 are kept for versioning, object lock, quota, policy, owner.
+	// 10-29 are kept for versioning, object lock, policy, owner.
+}
+
+// Usage is how much is in a bucket, and may be.
+type Usage struct {
+	Used     int64 `cbor:"1,keyasint,omitempty"` // bytes of files, objects and parts of uploads
+	Reserved int64 `cbor:"2,keyasint,omitempty"` // bytes that files may grow by, see Inode.Reserve
+	Limit    int64 `cbor:"3,keyasint,omitempty"` // bytes, the quota; 0: none
 }
 
 // Inode is the identity and the attributes of one object, file, directory or link.
@@ -85,6 +92,11 @@ type Inode struct {
 	// step with ACL, its group's bits being the mask.
 	ACL        []byte `cbor:"33,keyasint,omitempty"` // never one that Mode says all of
 	DefaultACL []byte `cbor:"34,keyasint,omitempty"` // directories only: what is made in them inherits it
+	// Reserve is the size up to which the file may grow without being refused by the
+	// bucket's quota: it counts as that much at least. 0: none is reserved.
+	Reserve int64 `cbor:"35,keyasint,omitempty"`
+	// Charged: written to after it lost its last name, so that it counts.
+	Charged bool `cbor:"36,keyasint,omitempty"`
 	// 40-59 are kept for object versions, delete markers, tags, retention, owner.
 }
 

@@ -60,6 +60,11 @@ type View interface {
 	// CompactionDue lists files that are marked for compaction, behind one of them, at
 	// most max.
 	CompactionDue(after twofold.Ino, max int) ([]CompactionMark, error)
+	// Usage is how much is in a bucket. counted is false before CountUsage was through
+	// once: then nothing is known, and there is no quota.
+	Usage(b twofold.BucketID) (u Usage, counted bool, err error)
+	// Reserved lists inodes that have a reserve, behind one of them, at most max.
+	Reserved(after twofold.Ino, max int) ([]twofold.Ino, error)
 	Config(name string) ([]byte, error) // nil where there is none
 	Applied() uint64                    // index of the last command in the snapshot
 }

@@ -38,6 +38,9 @@ type applier struct {
 	cmd    *metadata.Command
 	inodes map[twofold.Ino]held
 	claims claims
+	growth map[twofold.BucketID]share // of the buckets' counts
+	// unbounded: a quota does not refuse it
+	unbounded bool
 }
 
 func (a *applier) get(key string) ([]byte, error) { return a.txn.get(key) }
@@ -85,6 +88,8 @@ func (a *applier) run(c *metadata.Command) (*metadata.Result, error) {
 	a.cmd = c
 	clear(a.inodes)
 	a.claims.reset()
+	clear(a.growth)
+	a.unbounded = false
 	err := a.fenced(c)
 	var res *metadata.Result
 	if err == nil {
@@ -182,6 +187,12 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.replaceExtents(b)
 	case *metadata.Compacted:
 		return a.compacted(b)
+	case *metadata.CountUsage:
+		return a.countUsage(b)
+	case *metadata.SetQuota:
+		return a.setQuota(b)
+	case *metadata.Reserve:
+		return a.reserve(b)
 	case *metadata.SetConfig:
 		return a.setConfig(b)
 	case *metadata.Nop:

@@ -63,6 +63,7 @@ func (a *applier) deleteBucket(c *metadata.DeleteBucket) (*metadata.Result, erro
 	}
 	a.del(bucketKey(b.Name))
 	a.del(bucketIDKey(b.ID))
+	a.del(usageKey(b.ID))
 	a.removed(root)
 	return &metadata.Result{Bucket: b, Inode: root}, nil
 }

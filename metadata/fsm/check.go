@@ -25,7 +25,12 @@ func Check(v metadata.View) error {
 		claims: map[string]int64{}, wanted: map[string]int64{}, trash: map[twofold.BlobID]bool{}, orphans: map[twofold.Ino]bool{},
 		buckets: map[twofold.BucketID]*metadata.Bucket{}, ids: map[twofold.BucketID]string{}, numbers: map[string]uint64{},
 		uploads: map[twofold.UploadID]*metadata.Upload{}, byKey: map[string]bool{}, sessions: map[twofold.SessionID]*metadata.Session{},
-		nonces: map[twofold.UUID]twofold.SessionID{},
+		nonces: map[twofold.UUID]twofold.SessionID{}, usage: map[twofold.BucketID]metadata.Usage{},
+		partSizes: map[string]int64{}, reserved: map[twofold.Ino]bool{},
+	}
+	p, err := raw.progress()
+	if err != nil {
+		return err
 	}
 	if err := raw.scan("\x00", "", c.load); err != nil {
 		return err
@@ -33,6 +38,7 @@ func Check(v metadata.View) error {
 	c.tree()
 	c.blobs()
 	c.rest()
+	c.counts(p)
 	return errors.Join(c.wrong...)
 }
 
@@ -66,7 +72,11 @@ type checker struct {
 	sessions map[twofold.SessionID]*metadata.Session
 	kept     []twofold.SessionID
 	nonces   map[twofold.UUID]twofold.SessionID
-	wrong    []error
+	usage    map[twofold.BucketID]metadata.Usage
+
+	partSizes map[string]int64 // by key
+	reserved  map[twofold.Ino]bool
+	wrong     []error
 }
 
 func (c *checker) badf(format string, args ...any) {
@@ -147,6 +157,7 @@ func (c *checker) loadRest(key string, id uint64, v []byte) (err error) {
 		var p *metadata.Part
 		if p, err = metadata.DecodePart(v); err == nil {
 			c.loadPart(twofold.UploadID([]byte(key[1:17])), p)
+			c.partSizes[key] = p.Size
 		}
 	case pSession:
 		c.sessions[twofold.SessionID(id)], err = metadata.DecodeSession(v)
@@ -158,6 +169,10 @@ func (c *checker) loadRest(key string, id uint64, v []byte) (err error) {
 	case pNonce:
 		c.nonces[twofold.UUID([]byte(key[1:]))] = twofold.SessionID(binary.BigEndian.Uint64(v))
 	case pConfig:
+	case pUsage:
+		c.usage[twofold.BucketID(id)], err = metadata.DecodeUsage([]byte(v))
+	case pReserve:
+		c.reserved[twofold.Ino(id)] = true
 	case pCompact:
 		if len(key) != 9 || len(v) != 16 {
 			c.badf("a mark for compaction: %q, %x", key, v)

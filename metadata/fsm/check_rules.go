@@ -197,3 +197,45 @@ func (c *checker) rest() {
 		c.badf("%d nonces of %d sessions", len(c.nonces), len(c.sessions))
 	}
 }
+
+// counts checks what is counted of each bucket, as far as counting has got.
+func (c *checker) counts(p progress) {
+	want := map[twofold.BucketID]share{}
+	add := func(b twofold.BucketID, key string, s share) {
+		if p.counts(key) && c.buckets[b] != nil {
+			want[b] = share{want[b].used + s.used, want[b].reserved + s.reserved}
+		}
+	}
+	for ino, i := range c.inodes {
+		if i == nil {
+			continue
+		}
+		add(i.Bucket, inodeKey(ino), shareOf(i))
+		if c.reserved[ino] != (i.Reserve > 0) {
+			c.badf("inode %d has a reserve of %d; listed: %v", ino, i.Reserve, c.reserved[ino])
+		}
+		delete(c.reserved, ino)
+	}
+	for ino := range c.reserved {
+		c.badf("inode %d is listed as one with a reserve, and not there", ino)
+	}
+	for key, size := range c.partSizes {
+		if u := c.uploads[twofold.UploadID([]byte(key[1:17]))]; u != nil {
+			add(u.Bucket, key, share{used: size})
+		}
+	}
+	for b, u := range c.usage {
+		if c.buckets[b] == nil {
+			c.badf("a count of bucket %d, which is not there", b)
+		}
+		if got := (share{u.Used, u.Reserved}); got != want[b] {
+			c.badf("bucket %d counts %+v, and has %+v", b, got, want[b])
+		}
+		delete(want, b)
+	}
+	for b, s := range want {
+		if s != (share{}) {
+			c.badf("bucket %d counts nothing, and has %+v", b, s)
+		}
+	}
+}

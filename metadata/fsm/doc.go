@@ -32,6 +32,9 @@
 //	q <session 8> <seq 8>                Result, kept for the command if it comes again
 //	n <nonce 16>                         session id that BeginSession gave (8 bytes)
 //	c <name>                             config value (bytes)
+//	m "usage"                            how far counting is (usage.go): phase (1 byte), then the last key that was counted
+//	U <bucket id 8>                      Usage: what is in a bucket, and its quota
+//	R <ino 8>                            (empty) an inode that has a reserve
 //
 // A directory's name sorts with its slash, so a depth-first walk of entries is the
 // byte order of S3 keys, and an object "a" and a directory "a/" are two entries.

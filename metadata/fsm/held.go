@@ -12,6 +12,11 @@ import (
 type held struct {
 	inode *metadata.Inode // nil: there is none, or not any more
 	dirty bool
+
+	// As it was before the command:
+	bucket     twofold.BucketID
+	was        share
+	hadReserve bool
 }
 
 // load returns the command's copy of an inode; nil where there is none.
@@ -23,7 +28,11 @@ func (a *applier) load(ino twofold.Ino) (*metadata.Inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.inodes[ino] = held{inode: i}
+	h := held{inode: i}
+	if i != nil {
+		h.bucket, h.was, h.hadReserve = i.Bucket, shareOf(i), i.Reserve > 0
+	}
+	a.inodes[ino] = h
 	return i, nil
 }
 
@@ -36,10 +45,18 @@ func (a *applier) mustLoad(ino twofold.Ino) (*metadata.Inode, error) {
 }
 
 // touch marks a loaded or new inode as changed.
-func (a *applier) touch(i *metadata.Inode) { a.inodes[i.Ino] = held{i, true} }
+func (a *applier) touch(i *metadata.Inode) {
+	h := a.inodes[i.Ino]
+	h.inode, h.dirty, h.bucket = i, true, i.Bucket
+	a.inodes[i.Ino] = h
+}
 
 // erase removes the inode.
-func (a *applier) erase(ino twofold.Ino) { a.inodes[ino] = held{nil, true} }
+func (a *applier) erase(ino twofold.Ino) {
+	h := a.inodes[ino]
+	h.inode, h.dirty = nil, true
+	a.inodes[ino] = h
+}
 
 // newInode makes an inode without a name.
 func (a *applier) newInode(b twofold.BucketID, t metadata.Type) (*metadata.Inode, error) {
@@ -56,16 +73,24 @@ func (a *applier) newInode(b twofold.BucketID, t metadata.Type) (*metadata.Inode
 	return i, nil
 }
 
-// flush writes the changed inodes and claims at the end of a command.
+// flush writes the changed inodes, counts and claims at the end of a command.
 func (a *applier) flush() error {
 	for ino, h := range a.inodes { // distinct keys: the order does not matter
-		switch {
-		case !h.dirty:
-		case h.inode == nil:
+		if !h.dirty {
+			continue
+		}
+		if h.inode == nil {
 			a.del(inodeKey(ino))
-		default:
+		} else {
 			a.set(inodeKey(ino), metadata.EncodeInode(h.inode))
 		}
+		a.noteReserve(ino, h)
+		if err := a.growInode(ino, h); err != nil {
+			return err
+		}
+	}
+	if err := a.flushUsage(); err != nil {
+		return err
 	}
 	return a.flushClaims()
 }

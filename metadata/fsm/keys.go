@@ -28,6 +28,8 @@ const (
 	pNonce     = 'n'
 	pConfig    = 'c'
 	pCompact   = 'k'
+	pUsage     = 'U'
+	pReserve   = 'R'
 )
 
 const (
@@ -36,6 +38,7 @@ const (
 	keyNextIno     = "mino"
 	keyNextBucket  = "mbucket"
 	keyNextSession = "msession"
+	keyUsage       = "musage"
 )
 
 func be64(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
@@ -72,6 +75,8 @@ func nonceKey(n twofold.UUID) string         { return id16(pNonce, n) }
 func trashKey(b twofold.BlobID) string       { return id16(pTrash, b) }
 func uploadKey(u twofold.UploadID) string    { return id16(pUpload, u) }
 func compactKey(i twofold.Ino) string        { return num(pCompact, uint64(i)) }
+func usageKey(b twofold.BucketID) string     { return num(pUsage, uint64(b)) }
+func reserveKey(i twofold.Ino) string        { return num(pReserve, uint64(i)) }
 func configKey(name string) string           { return string(rune(pConfig)) + name }
 
 // sessionIn is the session of one of its keys.

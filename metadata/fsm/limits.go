@@ -11,6 +11,7 @@ const (
 	maxInlineBytes = 4 << 20   // inline bytes that one command brings or copies
 	maxDrop        = 10_000    // extents that one command drops
 	maxReap        = 1000      // parts, results and the like that one command deletes
+	maxCount       = 2000      // inodes or parts that one command counts
 	maxAckReap     = 16        // kept results that any command deletes on the way
 	mergeInline    = 4 << 10   // neighbouring inline extents are joined up to this length
 	maxExtentData  = 256 << 10 // bytes of one inline extent

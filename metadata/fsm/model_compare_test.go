@@ -15,7 +15,14 @@ import (
 // both runs a command on the machine and on the model, and compares.
 func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	d.t.Helper()
+	before := d.m.counts()
 	res := d.do(op, c)
+	if res.Failed && res.Kind == errs.Quota {
+		defer d.lift(before)()
+		res = d.do(op, c)
+	} else {
+		defer d.within(before)
+	}
 	if res.Failed && res.Kind == errs.Conflict && strings.Contains(res.Msg, "not referred to") {
 		return // a blob that was given up is offered again: the model knows no blobs
 	}
@@ -42,6 +49,7 @@ func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 func (d *duel) compare() {
 	d.t.Helper()
 	d.check()
+	d.compareUsage()
 	d.view(func(v metadata.View) {
 		all, err := v.Buckets()
 		if err != nil || len(all) != len(d.m.buckets) {

@@ -24,6 +24,9 @@ type duel struct {
 	blobs  uint64
 	used   map[twofold.BlobID]bool // blobs that were referred to
 	upload byte
+
+	usage   bool // also with counts and quotas
+	counted bool // CountUsage is through
 }
 
 func newDuel(t testing.TB, seed uint64) *duel {
@@ -168,6 +171,10 @@ func opt[T any](d *duel, v T) *T {
 // step runs one random command on both, and compares.
 func (d *duel) step() {
 	d.m.now = d.now + 1
+	if d.usage && d.rnd.IntN(5) == 0 {
+		d.usageStep()
+		return
+	}
 	switch d.rnd.IntN(26) {
 	case 0:
 		d.bucketStep()

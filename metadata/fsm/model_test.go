@@ -25,6 +25,8 @@ type model struct {
 type mbucket struct {
 	id   twofold.BucketID // learned from the machine
 	root *mnode
+
+	limit int64
 }
 
 type mnode struct {
@@ -39,6 +41,8 @@ type mnode struct {
 	etag     string // "?": any of the opaque form
 	version  uint64
 	links    int
+	charged  bool  // changed after it lost its last name
+	reserve  int64 // size that it may grow to
 }
 
 // mdata is content: its bytes other than zero.

@@ -170,7 +170,7 @@ func (a *applier) link(c *metadata.Link) (*metadata.Result, error) {
 		return nil, refuse(errs.Exists)
 	}
 	if i.Unnamed {
-		i.Unnamed = false
+		i.Unnamed = false // named: it counts as before
 		a.del(orphanKey(i.Ino))
 	}
 	a.name(dir, c.Name.Comp, i)

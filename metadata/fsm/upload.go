@@ -52,10 +52,10 @@ func (a *applier) putPart(c *metadata.PutPart) (*metadata.Result, error) {
 	if p.Size < 0 || p.Size > twofold.MaxPartLen {
 		return nil, refuse(errs.TooLarge)
 	}
-	if _, err := a.mustUpload(c.Upload); err != nil {
+	u, err := a.mustUpload(c.Upload)
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if c.Src != 0 {
 		p.Extents, err = a.partOf(c)
 	} else if err = checkExtents(p.Extents, 0, p.Size); err == nil {
@@ -68,8 +68,13 @@ func (a *applier) putPart(c *metadata.PutPart) (*metadata.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	by := p.Size
 	if old != nil {
 		a.claimPart(c.Upload, old, -1)
+		by -= old.Size
+	}
+	if err := a.growPart(u, p.Number, by); err != nil {
+		return nil, err
 	}
 	v, err := metadata.EncodePart(&p)
 	if err != nil {
@@ -105,9 +110,10 @@ func (a *applier) claimPart(u twofold.UploadID, p *metadata.Part, sign int64) {
 }
 
 // dropPart removes a part.
-func (a *applier) dropPart(u twofold.UploadID, p *metadata.Part) {
-	a.del(partKey(u, p.Number))
-	a.claimPart(u, p, -1)
+func (a *applier) dropPart(u *metadata.Upload, p *metadata.Part) error {
+	a.del(partKey(u.ID, p.Number))
+	a.claimPart(u.ID, p, -1)
+	return a.growPart(u, p.Number, -p.Size)
 }
 
 // dropUpload removes an upload that has no parts left.
@@ -118,8 +124,8 @@ func (a *applier) dropUpload(u *metadata.Upload) {
 
 // dropParts removes parts, other than those that keep says, as far as a command
 // may; more tells that some are left.
-func (a *applier) dropParts(u twofold.UploadID, keep func(n int) bool) (more bool, err error) {
-	prefix := id16(pPart, u)
+func (a *applier) dropParts(u *metadata.Upload, keep func(n int) bool) (more bool, err error) {
+	prefix := id16(pPart, u.ID)
 	var drop []*metadata.Part
 	extents := 0
 	err = a.scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
@@ -143,7 +149,9 @@ func (a *applier) dropParts(u twofold.UploadID, keep func(n int) bool) (more boo
 		return false, err
 	}
 	for _, p := range drop {
-		a.dropPart(u, p)
+		if err := a.dropPart(u, p); err != nil {
+			return false, err
+		}
 	}
 	return more, nil
 }
@@ -153,7 +161,7 @@ func (a *applier) abortUpload(c *metadata.AbortUpload) (*metadata.Result, error)
 	if err != nil {
 		return nil, err
 	}
-	more, err := a.dropParts(u.ID, nil)
+	more, err := a.dropParts(u, nil)
 	if err == nil && !more {
 		a.dropUpload(u)
 	}
@@ -174,7 +182,7 @@ func (a *applier) abortUploads(b twofold.BucketID) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		left, err := a.dropParts(u.ID, nil)
+		left, err := a.dropParts(u, nil)
 		if err != nil || left {
 			return left, err
 		}
@@ -204,7 +212,7 @@ func (a *applier) completeUpload(c *metadata.CompleteUpload) (*metadata.Result, 
 	for _, p := range parts {
 		listed[p.Number] = true
 	}
-	more, err := a.dropParts(u.ID, func(n int) bool { return listed[n] })
+	more, err := a.dropParts(u, func(n int) bool { return listed[n] })
 	if err != nil || more {
 		return &metadata.Result{More: more}, err
 	}
@@ -282,7 +290,9 @@ func (a *applier) join(u *metadata.Upload, parts []*metadata.Part, c *metadata.C
 	}
 	off := int64(0)
 	for _, p := range parts {
-		a.dropPart(u.ID, p)
+		if err := a.dropPart(u, p); err != nil {
+			return nil, err
+		}
 		for n := range p.Extents {
 			e := p.Extents[n]
 			e.Off += off

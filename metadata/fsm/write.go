@@ -13,6 +13,7 @@ func (a *applier) write(c *metadata.Write) (*metadata.Result, error) {
 	if err := a.checkWrite(i, c); err != nil {
 		return nil, err
 	}
+	a.unbounded = c.Unbounded
 	stored := i.Stored
 	more, err := a.punchAll(i, c.Punch)
 	if err == nil && !more {
