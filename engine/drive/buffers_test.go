@@ -44,10 +44,10 @@ func TestManyWritersGatherInLess(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n, large := held(); n > 16<<20+(writers-16)*256<<10 || large > 16 || r.d.Gathers() > 16 {
+		if n, large := held(); n > 4<<20+(writers-4)*256<<10 || large > 4 || r.d.Gathers() > 4 {
 			t.Fatalf("after block %d: %d KiB, %d large buffers", b, n>>10, large)
 		}
-		if _, large := held(); b == 3 && large != 16 {
+		if _, large := held(); b == 3 && large != 4 {
 			t.Errorf("%d large buffers are used", large)
 		}
 	}
