@@ -359,3 +359,24 @@ func TestTimesSurviveFlush(t *testing.T) {
 	}
 	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, m.path("f"), []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}, 0))
 }
+
+// TestNewFileIsNotTruncated: open(2) with O_CREAT and O_TRUNC, as creat(2), cp and
+// shells have it, is one change of the volume where it makes the file.
+func TestNewFileIsNotTruncated(t *testing.T) {
+	m := mountFake(t, newFakeVolume(), nil)
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0644))
+	m.awaitNoLease(t)
+	for op, want := range map[string]int{"Create": 1, "SetAttr": 0, "Write": 1} {
+		if got := m.count(op); got != want {
+			t.Errorf("%d calls of %s, want %d", got, op, want)
+		}
+	}
+	must(t, os.WriteFile(m.path("f"), []byte("new"), 0644)) // this one is
+	wantFile(t, m.path("f"), "new")
+	if got := m.count("SetAttr"); got != 1 {
+		t.Errorf("%d calls of SetAttr, want 1", got)
+	}
+	if t.Failed() {
+		t.Log(m.ops)
+	}
+}

@@ -34,7 +34,9 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 	if err != nil {
 		return errno(err)
 	}
-	if st := f.open(ctx, a.Ino, in.Flags, false, &out.OpenOut); !st.Ok() {
+	// The kernel leaves O_TRUNC in: there is nothing to cut off a new file, and it would
+	// be a commit.
+	if st := f.open(ctx, a.Ino, in.Flags&^syscall.O_TRUNC, false, &out.OpenOut); !st.Ok() {
 		return st
 	}
 	st := f.made(ctx, a, moment, &out.EntryOut)
