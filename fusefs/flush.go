@@ -68,12 +68,18 @@ func (n *node) runFlush() {
 		n.stream = l.bytes >= streamAt
 		n.rev++
 		w := api.Write{Token: n.token, Size: n.size, Mtime: n.mtime, KillPriv: l.kill}
-		sum := n.sum  // its hash is ours alone until the flush is over
+		sum := n.sum // its hash is ours alone until the flush is over
+		if n.taken.of(n.size) {
+			sum = n.taken.clone()
+			w.ETag = sum.etag()
+		}
 		n.broadcast() // there is room again
 		n.mu.Unlock()
 
 		w.Segments = l.joined()
-		w.ETag = sum.add(w.Segments, w.Size)
+		if w.ETag == "" {
+			w.ETag = sum.add(w.Segments, w.Size)
+		}
 		a, err := n.commit(&l, w)
 
 		n.mu.Lock()
@@ -105,6 +111,7 @@ func (n *node) committed(l *layer, a api.Attr) {
 	n.fs.budget.spend(l.bytes)
 	if len(n.dirty.segs) == 0 {
 		n.done = n.wseq
+		n.taken = n.sum.clone()
 		n.reset()
 		n.fs.setDirty(n, false)
 	}
@@ -194,7 +201,7 @@ func (n *node) lose(err error) {
 	n.done = n.wseq
 	n.rev++
 	n.fs.setDirty(n, false)
-	n.sum = digest{}
+	n.sum, n.taken = digest{}, digest{}
 	n.reset()
 	n.invalidate()
 	if errs.Is(err, errs.Fenced) && n.token != 0 {

@@ -124,6 +124,7 @@ func (n *node) granted(a *ask, l api.Lease) {
 	n.base = l.Attr
 	n.reset()
 	n.sum.adopt(n.base)
+	n.taken = n.sum.clone()
 	n.see(l.Attr.Version)
 	if n.waiting == 0 && n.writers == 0 {
 		n.startGiveBack() // those who asked have gone
@@ -338,6 +339,7 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 	if err == nil {
 		n.base = a
 		n.sum.adopt(a)
+		n.taken = n.sum.clone()
 		n.kver = max(n.kver, a.Version)
 	} else if errs.Is(err, errs.Fenced) {
 		n.lose(err)
@@ -349,6 +351,7 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 
 // cut forgets dirty bytes from size on; n.mu is held.
 func (n *node) cut(size int64) {
+	n.taken = digest{}
 	n.fs.budget.give(n.dirty.truncate(size))
 	n.size = min(n.size, size)
 	if len(n.dirty.segs) == 0 && n.flushing == nil {

@@ -52,6 +52,7 @@ type node struct {
 	demand   uint64 // writes up to this one have somebody who waits for the outcome
 	rev      uint64 // moves when what the volume has is about to change under a reader
 	sum      digest // of what is committed
+	taken    digest // of that and what is dirty, while it is known
 	failing  error  // why the flush in flight is being tried again: new writes get it
 	failures uint64 // attempts at flushes that are being tried again
 	urge     bool   // somebody wants an attempt now

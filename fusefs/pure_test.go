@@ -88,18 +88,22 @@ func checkLayer(t *rapid.T, l *layer, model []int) {
 // TestDigestNeverLies: an ETag that is given is the MD5 of the whole content.
 func TestDigestNeverLies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var d digest
+		var d, taken digest
 		var file []byte
 		version := uint64(1)
-		d.adopt(api.Attr{Version: version})
+		adopt := func() {
+			d.adopt(api.Attr{Version: version, Size: int64(len(file))})
+			taken = d.clone()
+		}
+		adopt()
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			switch rapid.IntRange(0, 4).Draw(t, "what") {
 			case 0: // a truncate, or somebody else
 				file = file[:rapid.IntRange(0, len(file)).Draw(t, "size")]
 				version++
-				d.adopt(api.Attr{Version: version, Size: int64(len(file))})
+				adopt()
 			case 1: // the lease went and came back
-				d.adopt(api.Attr{Version: version, Size: int64(len(file))})
+				adopt()
 			default:
 				var l layer
 				for range rapid.IntRange(1, 3).Draw(t, "writes") {
@@ -113,16 +117,49 @@ func TestDigestNeverLies(t *testing.T) {
 					}
 					copy(file[off:], b)
 					l.write(int64(off), b, false)
+					taken.feed(int64(off), b)
 				}
 				sum := md5.Sum(file)
-				if got := d.add(l.joined(), int64(len(file))); got != "" && got != hex.EncodeToString(sum[:]) {
+				if taken.of(int64(len(file))) {
+					if got := taken.etag(); got != hex.EncodeToString(sum[:]) {
+						t.Fatalf("ETag %s of %x", got, file)
+					}
+					d = taken.clone()
+				} else if got := d.add(l.joined(), int64(len(file))); got != "" && got != hex.EncodeToString(sum[:]) {
 					t.Fatalf("ETag %s of %x", got, file)
 				}
 				version++
 				d.version = version
+				if rapid.Bool().Draw(t, "all is committed") {
+					taken = d.clone()
+				}
 			}
 		}
 	})
+}
+
+// TestDigestOfAStream: what is appended is hashed as it comes, and a clone is fed on its
+// own.
+func TestDigestOfAStream(t *testing.T) {
+	want := func(d digest, content string) {
+		t.Helper()
+		sum := md5.Sum([]byte(content))
+		if !d.of(int64(len(content))) || d.etag() != hex.EncodeToString(sum[:]) {
+			t.Fatalf("%+v is not the digest of %q", d, content)
+		}
+	}
+	d := digest{known: true}
+	d.feed(0, []byte("one"))
+	first := d.clone()
+	d.feed(3, []byte("two"))
+	want(d, "onetwo")
+	want(first, "one")
+	first.feed(3, []byte("2"))
+	want(first, "one2")
+	want(d, "onetwo")
+	if d.feed(5, []byte("x")); d.known { // over what was hashed
+		t.Fatal("an overwritten file's digest is known")
+	}
 }
 
 // TestTimes: what join reads split wrote, for all times there are.

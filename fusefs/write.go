@@ -121,6 +121,7 @@ func (n *node) take(c change, size int) (added int) {
 	for _, b := range c.data {
 		b = b[:min(len(b), room)]
 		added += n.dirty.write(at, b, n.stream)
+		n.taken.feed(at, b)
 		at, room = at+int64(len(b)), room-len(b)
 	}
 	n.wseq++
