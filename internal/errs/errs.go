@@ -58,6 +58,9 @@ const (
 	Conflict           Kind = 41 // OperationAborted / ConditionalRequestConflict 409: changed underneath, retry
 	NotSupportedRename Kind = 42 // renameat2 flag combination (EINVAL)
 	Unwritten          Kind = 43 // a mount holds changes that it can't write now; retry later (EIO, SlowDown 503)
+	Locked             Kind = 44 // another owner's lock is in the way (EAGAIN)
+	Deadlock           Kind = 45 // waiting for the lock would be for ever (EDEADLK)
+	NoLocks            Kind = 46 // too many locks, or waits for them (ENOLCK)
 )
 
 var names = [...]string{
@@ -69,6 +72,7 @@ var names = [...]string{
 	"parts out of order", "part too small", "no such attribute", "not supported", "too many links",
 	"directory into itself", "busy", "range not satisfiable", "incomplete body", "digest mismatch", "canceled",
 	"conflict", "rename flags not supported", "a mount holds changes that can't be written now",
+	"locked by others", "deadlock avoided", "no locks available",
 }
 
 // String names the kind in words.

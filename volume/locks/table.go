@@ -1,0 +1,294 @@
+package locks
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/volume/api"
+)
+
+// Session is a mount's session as the table sees it.
+type Session interface {
+	ID() twofold.SessionID
+	// Silent is how long nothing was heard of it; a session known to be dead answers
+	// a very long time. Called with the table locked: it must not call the table.
+	Silent() time.Duration
+}
+
+// Options of New; all are required.
+type Options struct {
+	// Term is how long a session may be silent before locks of it that are in
+	// somebody's way are taken from it.
+	Term time.Duration
+	// Ready waits until the sessions of before this process are back, or had their
+	// time: nothing is granted earlier.
+	Ready   func(context.Context) error
+	IsReady func() bool // likewise, at once
+	Log     *slog.Logger
+	Done    <-chan struct{} // closed when the server stops
+}
+
+// Table is all locks of a store. Safe for concurrent use.
+type Table struct {
+	Options
+
+	mu       sync.Mutex
+	inodes   map[twofold.Ino]*inode
+	sessions map[twofold.SessionID]*holdings
+}
+
+// inode has the locks of one inode. Table.mu guards it.
+type inode struct {
+	ino     twofold.Ino
+	sets    [2]Set    // by api.LockKind
+	waiters []*waiter // in the order in which they came
+}
+
+// holdings is what the table knows of a session. Table.mu guards it.
+type holdings struct {
+	session Session
+	count   int                   // ranges in all inodes
+	waits   int                   // waiters in all inodes
+	inodes  map[twofold.Ino]int   // ranges by inode
+	lost    map[twofold.Ino]error // inodes of which locks were taken from it, until it closes them
+}
+
+// New makes an empty table.
+func New(o Options) *Table {
+	return &Table{Options: o, inodes: map[twofold.Ino]*inode{}, sessions: map[twofold.SessionID]*holdings{}}
+}
+
+func (t *Table) inodeOf(ino twofold.Ino) *inode {
+	in := t.inodes[ino]
+	if in == nil {
+		in = &inode{ino: ino}
+		t.inodes[ino] = in
+	}
+	return in
+}
+
+// settle forgets an inode that nobody has to do with; t.mu is held.
+func (t *Table) settle(in *inode) {
+	if in.sets[0].Empty() && in.sets[1].Empty() && len(in.waiters) == 0 {
+		delete(t.inodes, in.ino)
+	}
+}
+
+func (t *Table) holdingsOf(s Session) *holdings {
+	h := t.sessions[s.ID()]
+	if h == nil {
+		h = &holdings{inodes: map[twofold.Ino]int{}, lost: map[twofold.Ino]error{}}
+		t.sessions[s.ID()] = h
+	}
+	h.session = s
+	return h
+}
+
+// grown notes that the session has n ranges more of the inode; t.mu is held.
+func (h *holdings) grown(ino twofold.Ino, n int) {
+	h.count += n
+	if h.inodes[ino] += n; h.inodes[ino] <= 0 {
+		delete(h.inodes, ino)
+	}
+}
+
+func check(l api.Lock) error {
+	switch {
+	case l.Kind > api.LockFlock || l.Type > api.LockExclusive:
+		return errs.Newf("locks.check", errs.Invalid, "a lock of kind %d and type %d", l.Kind, l.Type)
+	case l.Start > l.End || l.End > api.MaxLockEnd:
+		return errs.Newf("locks.check", errs.Invalid, "a lock of bytes %d to %d", l.Start, l.End)
+	case l.Kind == api.LockFlock && (l.Start != 0 || l.End != api.MaxLockEnd):
+		return errs.Newf("locks.check", errs.Invalid, "flock(2) of a part of a file")
+	}
+	return nil
+}
+
+// Get implements api.Locks for a session.
+func (t *Table) Get(ctx context.Context, s Session, ino twofold.Ino, l api.Lock) (api.Lock, bool, error) {
+	if err := check(l); err != nil {
+		return api.Lock{}, false, err
+	}
+	if err := t.Ready(ctx); err != nil {
+		return api.Lock{}, false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in := t.inodeOf(ino)
+	defer t.settle(in)
+	owner, lock, found := t.conflict(in, Owner{s.ID(), l.Owner}, l)
+	if found && owner.Session != s.ID() {
+		lock.Pid = 0 // a process of another machine, perhaps: fcntl(2) has no word for it
+	}
+	return lock, found, nil
+}
+
+// conflict is Set.Conflict with what sessions that are gone had taken from them. t.mu is
+// held.
+func (t *Table) conflict(in *inode, o Owner, l api.Lock) (Owner, api.Lock, bool) {
+	for {
+		b, lock, found := in.sets[l.Kind].Conflict(o, l)
+		if !found || b.Session == o.Session || !t.revoke(in, b.Session) {
+			return b, lock, found
+		}
+	}
+}
+
+// revoke takes a session's locks of the inode away if it was silent for the term; t.mu
+// is held.
+func (t *Table) revoke(in *inode, id twofold.SessionID) bool {
+	h := t.sessions[id]
+	if h == nil || h.session.Silent() <= t.Term {
+		return false
+	}
+	t.Log.Warn("locks taken from a mount that was not heard of for the lease term", "inode", in.ino, "session", id)
+	t.drop(in, h, id)
+	h.lost[in.ino] = errs.Newf("locks", errs.Fenced, "the locks of inode %d were given to others", in.ino)
+	return true
+}
+
+// drop ends a session's locks of an inode; t.mu is held.
+func (t *Table) drop(in *inode, h *holdings, id twofold.SessionID) {
+	n := 0
+	for k := range in.sets {
+		n += in.sets[k].Drop(func(o Owner) bool { return o.Session == id })
+	}
+	h.grown(in.ino, -n)
+	h.inodes[in.ino] = 0
+	delete(h.inodes, in.ino)
+}
+
+// Set implements api.Locks for a session.
+func (t *Table) Set(ctx context.Context, s Session, ino twofold.Ino, l api.Lock) (api.LockGrant, error) {
+	if err := check(l); err != nil {
+		return api.LockGrant{}, err
+	}
+	if l.Type != api.LockNone {
+		if err := t.Ready(ctx); err != nil {
+			return api.LockGrant{}, err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.holdingsOf(s)
+	if err := h.lost[ino]; err != nil {
+		if l.Type == api.LockNone {
+			return api.LockGrant{}, nil
+		}
+		return api.LockGrant{}, err
+	}
+	in := t.inodeOf(ino)
+	defer t.settle(in)
+	return api.LockGrant{}, t.try(in, h, Owner{s.ID(), l.Owner}, l)
+}
+
+// try grants l or says why not. t.mu is held.
+func (t *Table) try(in *inode, h *holdings, o Owner, l api.Lock) error {
+	// A range can become two more: what is cut out of another one's middle.
+	if l.Type != api.LockNone && h.count+2 > api.MaxLocks {
+		return errs.Newf("locks.Set", errs.NoLocks, "session %d has %d ranges locked", o.Session, h.count)
+	}
+	set := &in.sets[l.Kind]
+	dropped := set.Convert(o, l)
+	_, _, found := t.conflict(in, o, l)
+	grown := -dropped
+	if !found {
+		grown += set.Apply(o, l)
+	}
+	h.grown(in.ino, grown)
+	if dropped > 0 || !found && l.Type != api.LockExclusive {
+		t.advance(in) // others may get on
+	}
+	if found {
+		return errs.Newf("locks.Set", errs.Locked, "another owner has locked inode %d", in.ino)
+	}
+	return nil
+}
+
+// Restore gives a session the locks that it held before this process started. It must
+// be called before the table is ready; what comes later is lost, as others may have had
+// the locks meanwhile.
+func (t *Table) Restore(s Session, all []api.HeldLocks) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.holdingsOf(s)
+	for _, held := range all {
+		in := t.inodeOf(held.Ino)
+		lost := t.IsReady() // under the lock: nobody was granted anything before
+		for _, l := range held.Locks {
+			o := Owner{s.ID(), l.Owner}
+			if lost || check(l) != nil || h.count+2 > api.MaxLocks {
+				lost = true
+				break
+			}
+			if _, _, lost = in.sets[l.Kind].Conflict(o, l); lost {
+				break
+			}
+			h.grown(held.Ino, in.sets[l.Kind].Apply(o, l))
+		}
+		if lost {
+			t.drop(in, h, s.ID())
+			h.lost[held.Ino] = errs.Newf("locks", errs.Fenced, "the locks of inode %d could not be kept over the server's restart", held.Ino)
+			t.Log.Warn("locks could not be kept over the server's restart", "inode", held.Ino, "session", s.ID())
+		}
+		t.settle(in)
+	}
+}
+
+// Closed tells that the session has the inode open no more: its locks are gone.
+func (t *Table) Closed(s Session, ino twofold.Ino) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.sessions[s.ID()]
+	if h == nil {
+		return
+	}
+	delete(h.lost, ino)
+	if in := t.inodes[ino]; in != nil && h.inodes[ino] > 0 {
+		t.drop(in, h, s.ID())
+		t.advance(in)
+		t.settle(in)
+	}
+}
+
+// End drops all locks of a session that has ended.
+func (t *Table) End(id twofold.SessionID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.sessions[id]
+	if h == nil {
+		return
+	}
+	delete(t.sessions, id)
+	for ino := range h.inodes {
+		if in := t.inodes[ino]; in != nil {
+			t.drop(in, h, id)
+			t.advance(in)
+			t.settle(in)
+		}
+	}
+}
+
+// Waits counts the requests that wait for locks of an inode, for tests and logs.
+func (t *Table) Waits(ino twofold.Ino) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if in := t.inodes[ino]; in != nil {
+		return len(in.waiters)
+	}
+	return 0
+}
+
+// Held counts a session's ranges, for tests and logs.
+func (t *Table) Held(id twofold.SessionID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.sessions[id]; h != nil {
+		return h.count
+	}
+	return 0
+}
