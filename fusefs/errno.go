@@ -39,6 +39,9 @@ var errnos = [...]syscall.Errno{
 	errs.Range:              syscall.ERANGE,
 	errs.Canceled:           syscall.EINTR,
 	errs.NotSupportedRename: syscall.EINVAL,
+	errs.Locked:             syscall.EAGAIN,
+	errs.Deadlock:           syscall.EDEADLK,
+	errs.NoLocks:            syscall.ENOLCK,
 }
 
 // errno is the status of a request that ended with err.

@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sort"
@@ -12,6 +13,7 @@ import (
 	"twofold/internal/errs"
 	"twofold/metadata"
 	"twofold/volume/api"
+	"twofold/volume/locks"
 )
 
 // fakeVolume is a POSIX tree in memory that serves any number of sessions and
@@ -26,6 +28,9 @@ type fakeVolume struct {
 	clock  twofold.Time
 	writes int   // api.Write calls that were committed
 	room   int64 // bytes that can be written or promised
+	locks  *locks.Table
+
+	sessions twofold.SessionID // how many there were
 }
 
 type fakeInode struct {
@@ -45,6 +50,10 @@ type fakeInode struct {
 
 func newFakeVolume() *fakeVolume {
 	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno, room: 1 << 50}
+	v.locks = locks.New(locks.Options{
+		Term: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Ready: func(context.Context) error { return nil }, IsReady: func() bool { return false },
+	})
 	root := v.add(api.Create{Type: metadata.TypeDir, Mode: 0755}, twofold.RootIno)
 	root.attr.Nlink = 2
 	return v
@@ -157,6 +166,7 @@ func (v *fakeVolume) free(in *fakeInode) {
 // fakeSession is one mount's, or somebody else's, view of the volume.
 type fakeSession struct {
 	v        *fakeVolume
+	id       twofold.SessionID
 	holder   api.Holder
 	promised int64        // v.mu
 	flags    func(uint32) // v.mu: sees those of SetXattr
@@ -168,7 +178,12 @@ type fakeSession struct {
 
 var _ api.Files = (*fakeSession)(nil)
 
-func (v *fakeVolume) session() *fakeSession { return &fakeSession{v: v, ops: make(map[string]int)} }
+func (v *fakeVolume) session() *fakeSession {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sessions++
+	return &fakeSession{v: v, id: v.sessions, ops: make(map[string]int)}
+}
 
 func (s *fakeSession) setHook(h func(op string, ino twofold.Ino) error) {
 	s.mu.Lock()

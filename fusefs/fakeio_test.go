@@ -36,6 +36,7 @@ func (s *fakeSession) Release(ctx context.Context, ino twofold.Ino) error {
 	}
 	if in.pins[s]--; in.pins[s] <= 0 {
 		delete(in.pins, s)
+		s.v.locks.Closed(s, ino)
 	}
 	s.v.free(in)
 	return nil

@@ -33,6 +33,7 @@ type fsys struct {
 	aheads   aheadPool
 	handles  handles
 	released released
+	owners   processOwners
 
 	// mu guards what follows, and refs and forgotten of every node. It may be taken
 	// with a node's mu held, never the other way round.
@@ -65,6 +66,7 @@ func newFsys(opts Options, files api.Files) *fsys {
 	}
 	f.handles.init()
 	f.released.init()
+	f.owners.init()
 	go f.flushOld()
 	return f
 }

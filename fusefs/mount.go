@@ -123,6 +123,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		MaxReadAhead:  maxIO,
 		MaxBackground: maxBackground,
 		DisableSplice: true, // replies are in memory, not in files
+		EnableLocks:   true, // flock(2) and fcntl(2) locks are the store's, not this kernel's
 		// One truncate with the open instead of two requests; and no question for
 		// security.capability before each write.
 		ExtraCapabilities: capabilities,

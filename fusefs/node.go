@@ -21,6 +21,8 @@ type node struct {
 	mu      sync.Mutex    // guards everything below
 	changed chan struct{} // closed by broadcast; nil while nobody waits
 
+	lockers lockers // who may have fcntl(2) locks; guarded by itself
+
 	pin     pinState
 	opens   int // open files here: while there are any, the volume keeps the inode
 	writers int // those open for writing

@@ -14,6 +14,7 @@ import (
 //	ops_file.go   Create Tmpfile Open Release Flush Fsync
 //	ops_range.go  Fallocate Lseek CopyFileRange
 //	ops_io.go     Read Write Writev
+//	ops_lock.go   GetLk SetLk SetLkw
 //	ops_xattr.go  GetXAttr ListXAttr SetXAttr RemoveXAttr
 //
 // What it leaves out is below, each with the reason.
@@ -45,13 +46,3 @@ func (f *fsys) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse
 func (f *fsys) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
 	return fuse.Status(enotty)
 }
-
-// GetLk, SetLk, SetLkw: locks are local to the machine, kept by its kernel, which is
-// not told that we could do them.
-func (f *fsys) GetLk(<-chan struct{}, *fuse.LkIn, *fuse.LkOut) fuse.Status { return fuse.ENOSYS }
-
-// SetLk: see GetLk.
-func (f *fsys) SetLk(<-chan struct{}, *fuse.LkIn) fuse.Status { return fuse.ENOSYS }
-
-// SetLkw: see GetLk.
-func (f *fsys) SetLkw(<-chan struct{}, *fuse.LkIn) fuse.Status { return fuse.ENOSYS }

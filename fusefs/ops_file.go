@@ -116,9 +116,7 @@ func (f *fsys) open(ctx context.Context, ino twofold.Ino, flags uint32, kill boo
 		n.see(a.Version)
 	}
 	n.mu.Unlock()
-	if !file.writer {
-		out.OpenFlags |= fuse.FOPEN_NOFLUSH // close(2) has nothing to wait for
-	}
+	// Without FOPEN_NOFLUSH, also for readers: close(2) drops the process's locks.
 	if file.direct {
 		// Without FOPEN_PARALLEL_DIRECT_WRITES: an append's or a growing file's writes
 		// are to be one behind the other.
@@ -162,7 +160,10 @@ func (f *fsys) truncate(ctx context.Context, n *node, kill bool) error {
 }
 
 // Release is the end of an open file: its last descriptor and mapping are gone.
-func (f *fsys) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { f.release(in.Fh) }
+func (f *fsys) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	f.releaseLocks(in)
+	f.release(in.Fh)
+}
 
 func (f *fsys) release(fh uint64) {
 	file := f.handles.dropFile(fh)
@@ -173,9 +174,19 @@ func (f *fsys) release(fh uint64) {
 	f.unref(file.n)
 }
 
-// Flush is close(2): what was written is committed, and an error is told.
+// Flush is close(2): what was written is committed, and an error is told. Then the
+// process's locks go.
 func (f *fsys) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	return f.sync(cancel, in.Fh)
+	file := f.handles.file(in.Fh)
+	if file == nil {
+		return fuse.EBADF
+	}
+	st := fuse.OK
+	if file.writer {
+		st = f.sync(cancel, in.Fh)
+	}
+	f.flushLocks(file.n, in.LockOwner)
+	return st
 }
 
 // Fsync is fsync(2) and fdatasync(2).

@@ -25,6 +25,7 @@ func programs() map[string]func(args []string) error {
 		"append":  appendProgram,
 		"signal":  signalProgram,
 		"serve":   serveProgram,
+		"lock":    lockProgram,
 	}
 }
 
@@ -48,7 +49,11 @@ type talk struct {
 
 func startTalk(t testing.TB, name string, args ...string) *talk {
 	t.Helper()
-	cmd := program(t, name, args...)
+	return startTalkOf(t, program(t, name, args...))
+}
+
+func startTalkOf(t testing.TB, cmd *exec.Cmd) *talk {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()

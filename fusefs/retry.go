@@ -165,6 +165,15 @@ func (p *patient) Promise(ctx context.Context, n int64) (granted int64, err erro
 	return granted, err
 }
 
+func (p *patient) GetLock(ctx context.Context, ino twofold.Ino, l api.Lock) (b api.Lock, found bool, err error) {
+	err = p.try(ctx, "GetLock", func() error { b, found, err = p.to.GetLock(ctx, ino, l); return err })
+	return b, found, err
+}
+
+func (p *patient) SetLock(ctx context.Context, ino twofold.Ino, l api.Lock, wait bool) error {
+	return p.try(ctx, "SetLock", func() error { return p.to.SetLock(ctx, ino, l, wait) })
+}
+
 func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err

@@ -46,12 +46,18 @@ func (s *Session) pin(ino twofold.Ino) bool {
 // again when its answer was lost.
 func (s *Session) unpin(ino twofold.Ino) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opens[ino] == 0 {
+	n := s.opens[ino]
+	if n > 1 {
+		s.opens[ino] = n - 1
+	} else {
+		delete(s.opens, ino)
+	}
+	s.mu.Unlock()
+	if n == 0 {
 		return
 	}
-	if s.opens[ino]--; s.opens[ino] == 0 {
-		delete(s.opens, ino)
+	if n == 1 {
+		s.v.locks.Closed(s, ino)
 	}
 	if s.v.opens.drop(ino, 1) {
 		s.v.kick(s.v.kickReaper)

@@ -79,10 +79,11 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 			v.log.Warn("a write lease could not be resumed", "session", id, "inode", w.Ino, "err", err)
 		}
 	}
+	v.locks.Restore(s, held.Locks)
 	v.mu.Lock()
 	delete(v.expected, id)
 	v.mu.Unlock()
-	v.log.Info("mount is back", "session", id, "leases", len(held.Writes), "open", len(held.Opens))
+	v.log.Info("mount is back", "session", id, "leases", len(held.Writes), "open", len(held.Opens), "locked", len(held.Locks))
 	return s, nil
 }
 
@@ -129,12 +130,12 @@ func (s *Session) Alive() error {
 }
 
 // Silent is how long nothing was heard of the mount; for ever, if its process is
-// known to be dead.
+// known to be dead, or its session has ended.
 func (s *Session) Silent() time.Duration {
 	s.mu.Lock()
-	connected, d := s.connected, time.Since(s.heard)
+	connected, d, ended := s.connected, time.Since(s.heard), s.ended
 	s.mu.Unlock()
-	if !connected && procid.Dead(s.node) {
+	if ended || !connected && procid.Dead(s.node) {
 		return math.MaxInt64
 	}
 	return d
@@ -163,6 +164,7 @@ func (s *Session) End(ctx context.Context) error {
 	delete(s.v.sessions, s.id)
 	s.v.mu.Unlock()
 	s.v.leases.ReleaseAll(s.id)
+	s.v.locks.End(s.id)
 	s.v.ledger.end(s.id)
 	for ino, n := range opens {
 		s.v.opens.drop(ino, n)

@@ -10,6 +10,7 @@
 //	                      what it flushes as extents of the inode
 //	recall    lease/      GET, HEAD, LIST and stat ask the table; it asks the holder,
 //	                      who flushes and releases; the asker looks again
+//	flock(2)  locks/      the locks of all mounts, in memory as leases are
 //
 // Nothing here knows HTTP, FUSE, drives or raft.
 package volume
@@ -28,6 +29,7 @@ import (
 	"twofold/metadata"
 	"twofold/volume/api"
 	"twofold/volume/lease"
+	"twofold/volume/locks"
 )
 
 // Blobs is what the volume needs of the engine.
@@ -87,6 +89,7 @@ type Volume struct {
 	seqs    sequence
 	blobNo  counter
 	leases  *lease.Table
+	locks   *locks.Table
 	ledger  *ledger
 	pins    *pins
 	opens   *opens
@@ -144,6 +147,9 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		buckets:     map[twofold.BucketName]metadata.Bucket{},
 		writing:     map[twofold.BlobID]struct{}{},
 	}
+	v.locks = locks.New(locks.Options{
+		Term: o.LeaseTerm, Ready: v.leases.Await, IsReady: v.leases.IsReady, Log: o.Logger, Done: run.Done(),
+	})
 	if err := v.begin(ctx); err != nil {
 		stop()
 		return nil, err

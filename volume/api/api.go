@@ -187,6 +187,15 @@ type Files interface {
 	Promise(ctx context.Context, n int64) (int64, error)
 
 	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
+
+	// GetLock returns a lock that conflicts with l, fcntl(2)'s F_GETLK; found is
+	// false where l could be had. Pid is 0 for a lock of another mount.
+	GetLock(ctx context.Context, ino twofold.Ino, l Lock) (blocker Lock, found bool, err error)
+	// SetLock takes the lock l, converts what its owner has of the range, or drops it
+	// (LockNone). Without wait it fails with errs.Locked when somebody else's lock is
+	// in the way. errs.Deadlock, errs.NoLocks; errs.Canceled when ctx ended while it
+	// waited: then nothing has changed. Locks end with the last open of the inode.
+	SetLock(ctx context.Context, ino twofold.Ino, l Lock, wait bool) error
 }
 
 // XattrKillSetGID is a flag of SetXattr of an access ACL: the caller is neither in the
@@ -225,6 +234,8 @@ type Held struct {
 	// Promised is what is left of what Promise gave, in bytes. The connection counts
 	// it, and it travels beside the rest, which older servers and mounts have without.
 	Promised int64 `cbor:"-"`
+	// Locks are flock(2) and fcntl(2) locks; likewise.
+	Locks []HeldLocks `cbor:"-"`
 }
 
 // HeldWrite is a write lease that a mount had before the connection broke.

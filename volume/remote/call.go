@@ -91,6 +91,7 @@ type change struct {
 	pin     int         // Open +1, Release -1: what a success does to the count
 	ino     twofold.Ino // of pin
 	space   func()      // what a success does to Client.promised; under Client.mu
+	locks   func(error) // what an answer does to Client.locks; likewise
 }
 
 // do makes a changing call with body as its request.
@@ -109,7 +110,12 @@ func do[Q any](ctx context.Context, c *Client, ch change, body Q) error {
 			Reply:   ch.reply,
 		}
 		var a attempts
-		_, what, err := c.attempt(ctx, n, call, &a, func(err error) { c.count(ch, err == nil) })
+		_, what, err := c.attempt(ctx, n, call, &a, func(err error) {
+			c.count(ch, err == nil)
+			if ch.locks != nil {
+				ch.locks(err)
+			}
+		})
 		switch {
 		case what == answered || what == gaveUp && !a.doubt:
 			n.answer(seq)
@@ -148,6 +154,7 @@ func (c *Client) count(ch change, done bool) {
 	}
 	if c.opens[ch.ino] += ch.pin; c.opens[ch.ino] <= 0 {
 		delete(c.opens, ch.ino)
+		c.locks.closed(ch.ino)
 	}
 }
 

@@ -213,6 +213,31 @@ func checkPromise(n int64) error {
 	return nil
 }
 
+func (r lockReq) check() error { return first(checkIno(r.Ino), checkLock(r.Lock)) }
+
+// checkLock takes a lock as the kernel would ask for it, or a mount has it.
+func checkLock(l api.Lock) error {
+	if l.Kind > api.LockFlock || l.Type > api.LockExclusive || l.Start > l.End || l.End > api.MaxLockEnd {
+		return bad("a lock of kind %d and type %d, bytes %d to %d", l.Kind, l.Type, l.Start, l.End)
+	}
+	return nil
+}
+
+// checkHeldLocks checks the locks that a resuming mount says it has.
+func checkHeldLocks(all []api.HeldLocks) error {
+	for _, h := range all {
+		if err := checkIno(h.Ino); err != nil {
+			return err
+		}
+		for _, l := range h.Locks {
+			if err := checkLock(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (r leaseReq) check() error { return checkIno(r.Ino) }
 func (r xattrReq) check() error { return first(checkIno(r.Ino), checkXattrName(r.Name)) }
 func (r setXattrReq) check() error {

@@ -33,6 +33,7 @@ type Client struct {
 	id       twofold.SessionID
 	opens    map[twofold.Ino]int // opens answered less releases answered
 	promised int64               // bytes of Promise answered less those of Writes answered
+	locks    lockTable           // guarded by itself
 	recalls  map[leaseReq]*recall
 	closing  bool // Close was called: the session's end is no loss
 }
@@ -69,6 +70,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		opens:   make(map[twofold.Ino]int),
 		recalls: make(map[leaseReq]*recall),
 	}
+	c.locks.init()
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	l, err := c.connect(ctx, func(err error) bool {
 		return errs.Is(err, errs.Access) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Invalid)

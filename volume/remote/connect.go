@@ -111,6 +111,7 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	}
 	held := c.opts.Holder.Held()
 	held.Opens = c.openFiles() // ours are exact: see the package comment
+	held.Locks = c.locks.held()
 	c.mu.Lock()
 	held.Promised = min(c.promised, maxPromise)
 	c.mu.Unlock()
@@ -118,7 +119,7 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token, held.Promised}, Payload: [][]byte{payload}})
+	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token, held.Promised, held.Locks}, Payload: [][]byte{payload}})
 	if !errs.Is(err, errs.Fenced) {
 		return c.numbers, err
 	}
@@ -134,6 +135,7 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	clear(c.opens) // nothing in flight is still to be counted: see unlink
 	c.promised = 0
 	c.mu.Unlock()
+	c.locks.loseAll(err)
 	c.opts.Holder.Lost(err)
 	return c.begin(ctx, conn)
 }

@@ -25,8 +25,9 @@ type operation func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer
 
 // Serve implements rpc.Handler.
 func (p *peer) Serve(ctx context.Context, r *rpc.Request) (a rpc.Answer, err error) {
-	if r.Urgent {
-		// These give back what others wait for: they are let in to the end.
+	if r.Urgent || r.Method == mAwaitLock {
+		// The urgent ones give back what others wait for: they are let in to the end.
+		// And a wait for a lock is none that the end should wait for.
 		return p.serve(ctx, r)
 	}
 	if !p.srv.enter() {
@@ -112,10 +113,10 @@ func (p *peer) resume(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	if err := first(r.Decode(&q), r.DecodePayload(&held)); err != nil {
 		return rpc.Answer{}, err
 	}
-	if err := first(checkHeld(held), checkPromise(q.Promised)); err != nil {
+	if err := first(checkHeld(held), checkPromise(q.Promised), checkHeldLocks(q.Locks)); err != nil {
 		return rpc.Answer{}, err
 	}
-	held.Promised = q.Promised
+	held.Promised, held.Locks = q.Promised, q.Locks
 	return rpc.Answer{}, p.srv.resume(ctx, p, q, held)
 }
 
@@ -134,6 +135,21 @@ func plain[Q checker](do func(ctx context.Context, f api.Files, q Q) (any, error
 	}
 }
 
+// locked makes an operation on locks that changes nothing, or may come twice.
+func locked(do func(ctx context.Context, k api.Locks, q lockReq) (any, error)) operation {
+	return func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+		var q lockReq
+		if err := r.Decode(&q); err != nil {
+			return rpc.Answer{}, err
+		}
+		if err := q.check(); err != nil {
+			return rpc.Answer{}, err
+		}
+		a, err := do(ctx, s.locks, q)
+		return rpc.Answer{Header: a}, err
+	}
+}
+
 // once makes an operation of a call that has its effect once.
 func once[Q checker](do func(ctx context.Context, f api.Files, q Q, payload []byte) (any, error)) operation {
 	return func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
@@ -148,5 +164,14 @@ func once[Q checker](do func(ctx context.Context, f api.Files, q Q, payload []by
 			return do(ctx, s.files, q.Body, r.Payload)
 		})
 		return rpc.Answer{Header: a}, err
+	}
+}
+
+// lockedOnce is once for an operation on locks.
+func lockedOnce[Q checker](do func(ctx context.Context, k api.Locks, q Q) (any, error)) operation {
+	return func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+		return once(func(ctx context.Context, _ api.Files, q Q, _ []byte) (any, error) {
+			return do(ctx, s.locks, q)
+		})(ctx, s, r)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"twofold/cluster/rpc"
 	"twofold/internal/errs"
 	"twofold/volume/api"
+	"twofold/volume/locks"
 )
 
 // hook serves every method of a hooked: it gets the method's name and arguments and
@@ -112,6 +114,13 @@ func (h hooked) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) e
 func (h hooked) Promise(ctx context.Context, n int64) (int64, error) {
 	return one[int64](h.hook(ctx, "Promise", n))
 }
+func (h hooked) GetLock(ctx context.Context, ino twofold.Ino, l api.Lock) (api.Lock, bool, error) {
+	out, err := h.hook(ctx, "GetLock", ino, l)
+	return res[api.Lock](out, 0), res[bool](out, 1), err
+}
+func (h hooked) SetLock(ctx context.Context, ino twofold.Ino, l api.Lock, wait bool) error {
+	return no(h.hook(ctx, "SetLock", ino, l, wait))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }
@@ -124,6 +133,8 @@ type store struct {
 	lastID   twofold.SessionID
 	records  map[twofold.SessionID]*record // "on disk"
 	sessions map[twofold.SessionID]*fakeSession
+	locks    *locks.Table
+	open     atomic.Bool // as volume/lease.Table.Ready
 }
 
 // record is what the store keeps of a session for good.
@@ -135,7 +146,32 @@ type record struct {
 }
 
 func newStore(h func(s *fakeSession) hook) *store {
-	return &store{hook: h, records: map[twofold.SessionID]*record{}, sessions: map[twofold.SessionID]*fakeSession{}}
+	st := &store{hook: h, records: map[twofold.SessionID]*record{}, sessions: map[twofold.SessionID]*fakeSession{}}
+	st.open.Store(true)
+	st.locks = st.newLocks()
+	return st
+}
+
+// table is the present server's.
+func (st *store) table() *locks.Table {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.locks
+}
+
+func (st *store) session(id twofold.SessionID) *fakeSession {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.sessions[id]
+}
+
+func (st *store) newLocks() *locks.Table {
+	return locks.New(locks.Options{Term: time.Minute, Log: quiet(), IsReady: st.open.Load, Ready: func(context.Context) error {
+		if !st.open.Load() {
+			return errs.Newf("store", errs.Unavailable, "not ready")
+		}
+		return nil
+	}})
 }
 
 // crash forgets what only a process would know.
@@ -143,6 +179,7 @@ func (st *store) crash() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.sessions = map[twofold.SessionID]*fakeSession{}
+	st.locks = st.newLocks()
 }
 
 func (st *store) Begin(_ context.Context, node string, holder api.Holder) (Session, error) {
@@ -172,6 +209,7 @@ func (st *store) openLocked(id twofold.SessionID, holder api.Holder, held api.He
 		s.pins[o.Ino] = o.Count
 	}
 	st.sessions[id] = s
+	st.locks.Restore(s, held.Locks)
 	return s
 }
 
@@ -197,6 +235,8 @@ func (s *fakeSession) Token() []byte {
 	return s.st.records[s.id].token
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
+func (s *fakeSession) Locks() api.Locks      { return fakeLocks{s, s.st.table()} } // of the server that has the session
+func (s *fakeSession) Silent() time.Duration { return 0 }
 func (s *fakeSession) Done() <-chan struct{} { return s.done }
 func (s *fakeSession) Disconnected() {
 	s.mu.Lock()
@@ -219,6 +259,7 @@ func (s *fakeSession) Alive() error {
 func (s *fakeSession) End(context.Context) error {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
+	s.st.locks.End(s.id)
 	r := s.st.records[s.id]
 	if !r.ended {
 		r.ended = true
@@ -381,3 +422,23 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+// fakeLocks is the lock table of the session's server.
+type fakeLocks struct {
+	s *fakeSession
+	t *locks.Table
+}
+
+func (k fakeLocks) Get(ctx context.Context, ino twofold.Ino, l api.Lock) (api.Lock, bool, error) {
+	return k.t.Get(ctx, k.s, ino, l)
+}
+func (k fakeLocks) Set(ctx context.Context, ino twofold.Ino, l api.Lock) (api.LockGrant, error) {
+	return k.t.Set(ctx, k.s, ino, l)
+}
+func (k fakeLocks) Await(ctx context.Context, ino twofold.Ino, l api.Lock, ticket uint64) error {
+	return k.t.Await(ctx, k.s, ino, l, ticket)
+}
+func (k fakeLocks) EndAwait(_ context.Context, ino twofold.Ino, l api.Lock, ticket uint64) (bool, error) {
+	return k.t.EndAwait(k.s, ino, l, ticket)
+}
+func (k fakeLocks) Return(_ context.Context, h api.HeldLocks) error { return nil }

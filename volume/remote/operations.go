@@ -43,6 +43,21 @@ func operations() map[rpc.Method]operation {
 			return f.StatFS(ctx, q.Ino)
 		}),
 
+		mGetLock: locked(func(ctx context.Context, k api.Locks, q lockReq) (any, error) {
+			l, found, err := k.Get(ctx, q.Ino, q.Lock)
+			return getLockAns{l, found}, err
+		}),
+		mAwaitLock: locked(func(ctx context.Context, k api.Locks, q lockReq) (any, error) {
+			return nil, k.Await(ctx, q.Ino, q.Lock, q.Ticket)
+		}),
+		mEndAwait: locked(func(ctx context.Context, k api.Locks, q lockReq) (any, error) {
+			held, err := k.EndAwait(ctx, q.Ino, q.Lock, q.Ticket)
+			return endAwaitAns{held}, err
+		}),
+		mSetLock: lockedOnce(func(ctx context.Context, k api.Locks, q lockReq) (any, error) {
+			return k.Set(ctx, q.Ino, q.Lock)
+		}),
+
 		mSetAttr: once(func(ctx context.Context, f api.Files, q setAttrReq, _ []byte) (any, error) {
 			return f.SetAttr(ctx, q.Ino, q.Attr)
 		}),

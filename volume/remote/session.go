@@ -22,6 +22,7 @@ type session struct {
 	srv    *Server
 	vol    Session         // set by start, before anybody else has the session
 	files  api.Files       // of vol
+	locks  api.Locks       // likewise
 	ctx    context.Context // ends with the session, or the server
 	cancel context.CancelFunc
 	reads  *semaphore.Weighted
@@ -44,7 +45,7 @@ func newSession(s *Server) *session {
 	return ses
 }
 
-func (s *session) start(vol Session) { s.vol, s.files = vol, vol.Files() }
+func (s *session) start(vol Session) { s.vol, s.files, s.locks = vol, vol.Files(), vol.Locks() }
 
 // attach makes c the mount's connection; an older one is closed.
 func (s *session) attach(c *rpc.Conn) error {

@@ -36,6 +36,9 @@ type Session interface {
 	// failed with errs.Unavailable, Canceled or UnknownOutcome.
 	// Buffers of Write are the caller's again when it returns.
 	Files() api.Files
+	// Locks serves its flock(2) and fcntl(2) locks. Set is a changing call as above;
+	// what is in flight at a restart is not in Held and comes again, as with opens.
+	Locks() api.Locks
 	// Disconnected tells that the connection is lost: unless Alive is called in
 	// time, the volume ends the session by its own clock.
 	Disconnected()

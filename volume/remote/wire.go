@@ -40,6 +40,10 @@ const (
 	mSeek         rpc.Method = 38
 	mCopyRange    rpc.Method = 39
 	mPromise      rpc.Method = 40
+	mGetLock      rpc.Method = 41
+	mSetLock      rpc.Method = 42
+	mAwaitLock    rpc.Method = 43
+	mEndAwait     rpc.Method = 44
 
 	// mRecall is the one that the server sends.
 	mRecall rpc.Method = 64
@@ -66,6 +70,7 @@ type (
 		ID       twofold.SessionID `cbor:"1,keyasint"`
 		Token    []byte            `cbor:"2,keyasint"`
 		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
+		Locks    []api.HeldLocks   `cbor:"4,keyasint,omitempty"` // likewise; api.MaxLocks of them fit
 	}
 	settleReq struct {
 		Seq uint64 `cbor:"1,keyasint"`
@@ -152,6 +157,18 @@ type (
 	}
 	copyReq struct {
 		Range api.CopyRange `cbor:"1,keyasint"`
+	}
+	lockReq struct {
+		Ino    twofold.Ino `cbor:"1,keyasint"`
+		Lock   api.Lock    `cbor:"2,keyasint"`
+		Ticket uint64      `cbor:"3,keyasint,omitempty"` // of a wait
+	}
+	getLockAns struct {
+		Lock  api.Lock `cbor:"1,keyasint"`
+		Found bool     `cbor:"2,keyasint,omitempty"`
+	}
+	endAwaitAns struct {
+		Held bool `cbor:"1,keyasint,omitempty"`
 	}
 	segment struct {
 		_   struct{} `cbor:",toarray"`
