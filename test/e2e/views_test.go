@@ -27,7 +27,7 @@ func TestViews(t *testing.T) {
 	}{
 		{"buckets", buckets}, {"write", writes}, {"overwrite", overwrites}, {"unlink", unlinks}, {"xattr", xattrs}, {"links", links},
 		{"directories", directories}, {"rename", renames}, {"both", fileAndDirectory}, {"odd-keys", oddKeys}, {"odd-names", oddNames}, {"deep", deepPaths},
-		{"attributes", attributes}, {"acls", acls}, {"races", races},
+		{"attributes", attributes}, {"acls", acls}, {"exchange", exchanges}, {"append", appends}, {"special", specials}, {"direct", directs}, {"races", races},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			s := s.in(t)
