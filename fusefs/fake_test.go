@@ -295,6 +295,9 @@ func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAtt
 	set(&in.attr.Mode, c.Mode)
 	set(&in.attr.UID, c.UID)
 	set(&in.attr.GID, c.GID)
+	if c.Mode == nil && in.entries == nil && (c.KillPriv || c.UID != nil || c.GID != nil) {
+		in.attr.Mode = withoutSetID(in.attr.Mode)
+	}
 	in.attr.Ctime = s.v.now()
 	if c.Size != nil {
 		in.resize(*c.Size)

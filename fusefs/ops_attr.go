@@ -7,7 +7,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"twofold"
-	"twofold/metadata"
 	"twofold/volume/api"
 )
 
@@ -72,9 +71,6 @@ func (f *fsys) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Att
 	ino := twofold.Ino(in.NodeId)
 	s := setAttr(in)
 	moment := f.released.now()
-	if err := f.dropSetID(ctx, ino, in, &s); err != nil {
-		return errno(err)
-	}
 	a, err := f.setAttr(ctx, ino, s)
 	if err != nil {
 		return errno(err)
@@ -105,6 +101,9 @@ func setAttr(in *fuse.SetAttrIn) (s api.SetAttr) {
 		size := int64(v)
 		s.Size = &size
 	}
+	// The kernel leaves set-id bits to us (HANDLE_KILLPRIV_V2). They go with a truncate by
+	// somebody who may not keep them, and with a change of owner, which the volume knows.
+	s.KillPriv = s.Size != nil && in.Valid&fuse.FATTR_KILL_SUIDGID != 0
 	now := twofold.Now()
 	if in.Valid&fuse.FATTR_ATIME != 0 {
 		t := join(in.Atime, in.Atimensec)
@@ -142,27 +141,6 @@ func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api
 		s.Token = token
 		return f.files.SetAttr(ctx, ino, s)
 	})
-}
-
-// dropSetID clears set-id bits along with a change of owner, or a truncate by
-// somebody who may not keep them: of everything but directories, as Linux does
-// (chown(2), setattr_should_drop_suidgid). The kernel leaves that to us
-// (HANDLE_KILLPRIV_V2), and does not ask for security.capability before each write in
-// return.
-func (f *fsys) dropSetID(ctx context.Context, ino twofold.Ino, in *fuse.SetAttrIn, s *api.SetAttr) error {
-	chown := s.UID != nil || s.GID != nil
-	truncate := s.Size != nil && in.Valid&fuse.FATTR_KILL_SUIDGID != 0
-	if s.Mode != nil || !chown && !truncate {
-		return nil
-	}
-	a, err := f.files.GetAttr(ctx, ino)
-	if err != nil || a.Type == metadata.TypeDir || !a.ModeSet {
-		return err
-	}
-	if m := withoutSetID(a.Mode); m != a.Mode {
-		s.Mode = &m
-	}
-	return nil
 }
 
 // StatFs is statfs(2).

@@ -147,15 +147,7 @@ func (n *node) keepPages(a api.Attr, fresh, mapper bool) bool {
 // truncate is what O_TRUNC asks for.
 func (f *fsys) truncate(ctx context.Context, n *node, kill bool) error {
 	var size int64
-	s := api.SetAttr{Size: &size}
-	if kill {
-		in := fuse.SetAttrIn{}
-		in.Valid = fuse.FATTR_KILL_SUIDGID
-		if err := f.dropSetID(ctx, n.ino, &in, &s); err != nil {
-			return err
-		}
-	}
-	_, err := f.setAttr(ctx, n.ino, s)
+	_, err := f.setAttr(ctx, n.ino, api.SetAttr{Size: &size, KillPriv: kill})
 	return err
 }
 

@@ -257,7 +257,9 @@ type (
 	}
 	// SetAttr is chmod, chown, utimensat and truncate. Nil fields stay. ETag comes
 	// with Size where it is known; else an opaque one is made. Shrinking a file by
-	// more than 10,000 extents is done in parts, from its end (More).
+	// more than 10,000 extents is done in parts, from its end (More). Without Mode, a
+	// change of owner or group clears set-id bits (not of directories), and so does
+	// KillPriv.
 	SetAttr struct {
 		Ino   twofold.Ino   `cbor:"1,keyasint"`
 		Mode  *uint32       `cbor:"2,keyasint,omitempty"`
@@ -267,6 +269,8 @@ type (
 		Atime *twofold.Time `cbor:"6,keyasint,omitempty"`
 		Mtime *twofold.Time `cbor:"7,keyasint,omitempty"`
 		ETag  string        `cbor:"8,keyasint,omitempty"`
+
+		KillPriv bool `cbor:"9,keyasint,omitempty"`
 	}
 	// Write puts extents over an inode's content: what they cover is replaced, the
 	// size grows to Size if that is larger. Punch lists ranges to become holes

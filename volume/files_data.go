@@ -245,7 +245,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		}
 		defer end()
 	}
-	cmd := metadata.SetAttr{Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Atime: a.Atime, Mtime: a.Mtime}
+	cmd := metadata.SetAttr{Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Atime: a.Atime, Mtime: a.Mtime, KillPriv: a.KillPriv}
 	res, err := s.command(ctx, metadata.OpSetAttr, cmd)
 	for err == nil && res.More { // the rest of a file of very many extents
 		res, err = s.v.commit(ctx, metadata.OpSetAttr, metadata.SetAttr{Ino: ino, Size: a.Size})

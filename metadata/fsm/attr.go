@@ -35,7 +35,7 @@ func (a *applier) setAttr(c *metadata.SetAttr) (*metadata.Result, error) {
 		if err := a.chmod(i, *c.Mode&permMask); err != nil {
 			return nil, err
 		}
-	} else if c.UID != nil || c.GID != nil {
+	} else if c.KillPriv || c.UID != nil || c.GID != nil {
 		killPriv(i)
 	}
 	if c.Atime != nil {
@@ -50,10 +50,10 @@ func (a *applier) setAttr(c *metadata.SetAttr) (*metadata.Result, error) {
 	return &metadata.Result{Inode: i, More: more}, nil
 }
 
-// killPriv clears the set-id bits of a file, as chown and write do: set-gid
+// killPriv clears set-id bits, as chown and write do, of all but directories: set-gid
 // without group execution is no privilege.
 func killPriv(i *metadata.Inode) {
-	if i.Type != metadata.TypeFile {
+	if i.Type == metadata.TypeDir {
 		return
 	}
 	i.Mode &^= setUID

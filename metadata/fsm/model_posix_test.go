@@ -265,7 +265,7 @@ func (m *model) setAttr(c metadata.SetAttr) outcome {
 	}
 	if c.Mode != nil {
 		m.chmod(n, *c.Mode)
-	} else if c.UID != nil || c.GID != nil {
+	} else if c.KillPriv || c.UID != nil || c.GID != nil {
 		m.killPriv(n)
 	}
 	if c.Mtime != nil {
@@ -277,7 +277,7 @@ func (m *model) setAttr(c metadata.SetAttr) outcome {
 }
 
 func (m *model) killPriv(n *mnode) {
-	if n.typ != metadata.TypeFile {
+	if n.typ == metadata.TypeDir {
 		return
 	}
 	n.attr.Mode &^= 0o4000

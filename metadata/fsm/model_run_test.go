@@ -300,7 +300,7 @@ func (d *duel) attrStep() {
 	case 5:
 		d.aclStep()
 	case 0:
-		c := metadata.SetAttr{Ino: d.ino(), Mode: opt(d, uint32(d.rnd.IntN(0o10000))), UID: opt(d, uint32(3)), Mtime: opt(d, twofold.Time(7))}
+		c := metadata.SetAttr{Ino: d.ino(), Mode: opt(d, uint32(d.rnd.IntN(0o10000))), UID: opt(d, uint32(3)), Mtime: opt(d, twofold.Time(7)), KillPriv: d.rnd.IntN(3) == 0}
 		both(d, metadata.OpSetAttr, c, d.m.setAttr)
 	case 1:
 		size := int64(d.rnd.IntN(80))

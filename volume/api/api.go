@@ -50,6 +50,9 @@ type SetAttr struct {
 	// Token of the write lease this is sent under; 0: none (the volume recalls
 	// other holders of the lease when Size or times change).
 	Token uint64 `cbor:"7,keyasint,omitempty"`
+	// KillPriv clears set-id bits, of all but directories, if Mode is not set. A change
+	// of UID or GID always does.
+	KillPriv bool `cbor:"8,keyasint,omitempty"`
 }
 
 // Create asks for a new inode.

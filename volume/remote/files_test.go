@@ -82,7 +82,7 @@ func argument(t *rapid.T, m reflect.Method, i int) reflect.Value {
 	case reflect.TypeFor[api.SetAttr]():
 		mode, size, at := rapid.Uint32Range(0, 0o7777).Draw(t, "mode"), rapid.Int64Range(0, twofold.MaxFileLen).Draw(t, "size"), twofold.Time(rapid.Int64().Draw(t, "time"))
 		uid := rapid.Uint32().Draw(t, "uid")
-		all := api.SetAttr{Mode: &mode, UID: &uid, GID: &uid, Size: &size, Atime: &at, Mtime: &at, Token: rapid.Uint64().Draw(t, "token")}
+		all := api.SetAttr{Mode: &mode, UID: &uid, GID: &uid, Size: &size, Atime: &at, Mtime: &at, Token: rapid.Uint64().Draw(t, "token"), KillPriv: rapid.Bool().Draw(t, "killpriv")}
 		if rapid.Bool().Draw(t, "few") {
 			all = api.SetAttr{Mode: &mode}
 		}
