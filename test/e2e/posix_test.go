@@ -81,7 +81,7 @@ func compare(t *testing.T, got, want string) {
 		}
 		if a != b {
 			t.Errorf("line %d, %s\n  got  %s\n  want %s", i+1, command, a, b)
-			if bad++; bad == 10 {
+			if bad++; bad == 20 {
 				t.FailNow()
 			}
 		}
