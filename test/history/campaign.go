@@ -60,7 +60,7 @@ func (c *counts) String() string {
 func run(t *testing.T, o options) *counts {
 	c := &counts{kinds: map[Kind]int{}, faults: map[string]int{}}
 	fmt.Fprintf(o.out, "history: seed %d, %d mounts with %d clients each, %d clients of S3, faults %v\n", o.seed, o.mounts, o.load.perMount, o.load.s3, o.load.faults)
-	end := time.Now().Add(o.duration)
+	end, said := time.Now().Add(o.duration), time.Now()
 	more := func() bool {
 		return !t.Failed() && c.wrong == 0 && (o.duration > 0 && time.Now().Before(end) || o.duration == 0 && c.rounds < o.rounds)
 	}
@@ -69,6 +69,10 @@ func run(t *testing.T, o options) *counts {
 			r := newRig(t, o.mounts, o.load.faults && server%2 == 1, o.env...)
 			for n := 0; n < o.perRig && more() && !t.Failed(); n++ {
 				oneRound(t, r, o, c)
+				if time.Since(said) > 10*time.Second {
+					said = time.Now()
+					fmt.Fprintf(o.out, "history: seed %d: %v\n", o.seed, c)
+				}
 			}
 			fmt.Fprintf(o.out, "history: seed %d: %v\n", o.seed, c)
 		})

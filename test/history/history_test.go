@@ -12,6 +12,13 @@ import (
 	"twofold/internal/plant"
 )
 
+func TestMain(m *testing.M) {
+	if to := os.Getenv(networkOf); to != "" {
+		serveNetwork(to)
+	}
+	os.Exit(m.Run())
+}
+
 // Flags of the campaign; the defaults are the short form. See scripts/history-campaign.
 func flags() (c struct {
 	duration, limit          *time.Duration

@@ -1,12 +1,74 @@
 package history
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"sync"
 )
 
-// proxy is the network between a mount and the server: it can cut what is connected.
+// network is the network between a mount and the server, in a process of its own: this
+// one stands still when a thread waits for a page of a mapping and the garbage collector
+// for that thread, and the page comes over that network.
+type network struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	address string
+}
+
+// networkOf is the environment that makes a test program a network to that address.
+const networkOf = "TWOFOLD_TEST_NETWORK_TO"
+
+func newNetwork(to string) (*network, error) {
+	n := &network{cmd: exec.Command(os.Args[0])}
+	n.cmd.Env = append(os.Environ(), networkOf+"="+to)
+	n.cmd.Stderr = os.Stderr
+	var err error
+	if n.in, err = n.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := n.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := n.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fscanln(out, &n.address); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// reset cuts all connections, with what is on its way (RST).
+func (n *network) reset() { fmt.Fprintln(n.in, "reset") }
+
+// close ends the process: it ends with its input, too.
+func (n *network) close() {
+	n.in.Close()
+	n.cmd.Process.Kill()
+	n.cmd.Wait()
+}
+
+// serveNetwork is that process.
+func serveNetwork(to string) {
+	p, err := newProxy(to)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(p.l.Addr())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		p.reset()
+	}
+	os.Exit(0)
+}
+
+// proxy passes connections on, and can cut what is connected.
 type proxy struct {
 	l  net.Listener
 	to string
@@ -24,8 +86,6 @@ func newProxy(to string) (*proxy, error) {
 	go p.serve()
 	return p, nil
 }
-
-func (p *proxy) address() string { return p.l.Addr().String() }
 
 func (p *proxy) serve() {
 	for {
@@ -62,7 +122,6 @@ func (p *proxy) join(c net.Conn) {
 	p.mu.Unlock()
 }
 
-// reset cuts all connections, with what is on its way (RST).
 func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,9 +129,4 @@ func (p *proxy) reset() {
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()
 	}
-}
-
-func (p *proxy) close() {
-	p.l.Close()
-	p.reset()
 }

@@ -41,7 +41,7 @@ type rig struct {
 type mount struct {
 	rig *rig
 	dir string
-	net *proxy
+	net *network
 	pid int
 
 	mu     sync.RWMutex // held shared by clients in the middle of a step: see enter
@@ -81,7 +81,7 @@ func newRig(t testing.TB, mounts int, faulty bool, env ...string) *rig {
 	r.s3 = r.srv.S3(func(o *s3.Options) { o.Retryer, o.HTTPClient = aws.NopRetryer{}, client })
 	r.start()
 	for i := range mounts {
-		p, err := newProxy(r.srv.Address)
+		p, err := newNetwork(r.srv.Address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func (r *rig) unmount() {
 // start mounts and waits until the mount is there.
 func (m *mount) start() {
 	r := m.rig
-	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", "http://"+m.net.address(), m.dir)
+	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", "http://"+m.net.address, m.dir)
 	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if harness.Mounted(m.dir) {
 			return
