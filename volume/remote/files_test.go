@@ -164,6 +164,9 @@ func TestEveryMethodCrosses(t *testing.T) {
 	files := reflect.TypeFor[api.Files]()
 	for i := range files.NumMethod() {
 		m := files.Method(i)
+		if m.Name == "GetLock" || m.Name == "SetLock" {
+			continue // the client answers some itself, and asks api.Locks: see locks_test.go
+		}
 		t.Run(m.Name, func(t *testing.T) { rapid.Check(t, func(rt *rapid.T) { crossOnce(t, rt, c, m, &current) }) })
 	}
 }
