@@ -26,6 +26,7 @@ const dialTimeout = 30 * time.Second
 // runMount mounts, and serves until somebody unmounts or a signal asks to.
 func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
+	moreProcessors()
 	waiting := newReadiness()
 	log, err := f.logger(waiting)
 	if err != nil {

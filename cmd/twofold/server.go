@@ -46,6 +46,8 @@ Environment:
   S3_STORAGE_CLASS_RRS=EC:n        parity of REDUCED_REDUNDANCY objects
   GOMEMLIMIT                       soft limit of the memory of the server, and of its
                                    mount (default 768MiB)
+  GOMAXPROCS                       threads that may run Go code at once (default: 6
+                                   more than processors)
 Those with S3_ are understood with MINIO_ in its place as well.
 
 Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments, environment or drives.`,

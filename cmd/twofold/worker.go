@@ -32,6 +32,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 		return err
 	}
 	limitMemory()
+	moreProcessors()
 	log, err := f.logger(os.Stderr)
 	if err != nil {
 		return err
