@@ -95,7 +95,7 @@ type Inode struct {
 	// Reserve is the size up to which the file may grow without being refused by the
 	// bucket's quota: it counts as that much at least. 0: none is reserved.
 	Reserve int64 `cbor:"35,keyasint,omitempty"`
-	// Charged: written to after it lost its last name, so that it counts.
+	// Charged: it grew after it lost its last name, so that it counts.
 	Charged bool `cbor:"36,keyasint,omitempty"`
 	// 40-59 are kept for object versions, delete markers, tags, retention, owner.
 }

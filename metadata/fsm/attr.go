@@ -134,7 +134,6 @@ func (a *applier) contentChanged(i *metadata.Inode, etag string) {
 		i.ETag = opaqueETag(i.Ino, i.Version)
 	}
 	i.Checksum, i.Parts = nil, nil
-	i.Charged = i.Nlink == 0 && !i.Unnamed
 	a.touch(i)
 }
 

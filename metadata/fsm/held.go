@@ -16,6 +16,7 @@ type held struct {
 	// As it was before the command:
 	bucket     twofold.BucketID
 	was        share
+	size       int64
 	hadReserve bool
 }
 
@@ -30,7 +31,7 @@ func (a *applier) load(ino twofold.Ino) (*metadata.Inode, error) {
 	}
 	h := held{inode: i}
 	if i != nil {
-		h.bucket, h.was, h.hadReserve = i.Bucket, shareOf(i), i.Reserve > 0
+		h.bucket, h.was, h.size, h.hadReserve = i.Bucket, shareOf(i), i.Size, i.Reserve > 0
 	}
 	a.inodes[ino] = h
 	return i, nil
@@ -82,6 +83,7 @@ func (a *applier) flush() error {
 		if h.inode == nil {
 			a.del(inodeKey(ino))
 		} else {
+			charge(h)
 			a.set(inodeKey(ino), metadata.EncodeInode(h.inode))
 		}
 		a.noteReserve(ino, h)

@@ -26,7 +26,9 @@ func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	if res.Failed && res.Kind == errs.Conflict && strings.Contains(res.Msg, "not referred to") {
 		return // a blob that was given up is offered again: the model knows no blobs
 	}
+	grown := d.m.watch()
 	want := run(c)
+	grown()
 	if got := (outcome{res.Failed, res.Kind}); got != want {
 		d.t.Fatalf("step %d: %T %+v: got %+v %s, want %+v", d.seq, c, c, got, res.Msg, want)
 	}

@@ -288,7 +288,6 @@ func (m *model) killPriv(n *mnode) {
 
 func (m *model) changed(n *mnode, etag string) {
 	n.version++
-	n.charged = n.links == 0
 	if n.etag = etag; etag == "" {
 		n.etag = "?"
 	}

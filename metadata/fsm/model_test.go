@@ -41,7 +41,7 @@ type mnode struct {
 	etag     string // "?": any of the opaque form
 	version  uint64
 	links    int
-	charged  bool  // changed after it lost its last name
+	charged  bool  // it grew after it lost its last name
 	reserve  int64 // size that it may grow to
 }
 

@@ -29,6 +29,21 @@ func (m *model) counts() map[*mbucket]share {
 	return all
 }
 
+// watch marks, when what it returns is called, nodes without names that have grown.
+func (m *model) watch() func() {
+	sizes := map[*mnode]int64{}
+	for n := range m.nodes {
+		if n.links == 0 {
+			sizes[n] = n.data.size
+		}
+	}
+	return func() {
+		for n, size := range sizes {
+			n.charged = n.charged || n.data.size > size
+		}
+	}
+}
+
 // within fails where a command has added to a bucket that is beyond its limit now.
 func (d *duel) within(before map[*mbucket]share) {
 	d.t.Helper()

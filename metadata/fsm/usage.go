@@ -18,8 +18,8 @@ import (
 //   - what a file may grow to without asking again (Inode.Reserve), beyond its size.
 //
 // An inode that has lost its last name does not count, so that what is deleted, or
-// replaced, makes room at once; unless it is written to from then on (Charged), or never
-// had a name (Unnamed): programs use such files as space.
+// replaced, makes room at once; unless it grows from then on (Charged), or never had a
+// name (Unnamed): programs use such files as space.
 //
 // Nothing is counted until somebody asks (CountUsage). Then commands walk the inodes
 // and the parts, each a bounded piece, and "m usage" says how far they got: what is
@@ -72,6 +72,13 @@ func shareOf(i *metadata.Inode) (s share) {
 	}
 	s.reserved = max(0, i.Reserve-s.used)
 	return s
+}
+
+// charge has an inode without a name count if the command makes it larger.
+func charge(h held) {
+	if i := h.inode; i.Nlink == 0 && !i.Unnamed && i.Type == metadata.TypeFile && i.Size > h.size {
+		i.Charged = true
+	}
 }
 
 // grow notes that the command under way changes a bucket's count.
