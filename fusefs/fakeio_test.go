@@ -323,6 +323,10 @@ func (s *fakeSession) use(n int64) error {
 	return nil
 }
 
+func (s *fakeSession) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return s.before("Forget", 0)
+}
+
 func (s *fakeSession) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	if err := s.before("StatFS", ino); err != nil {
 		return api.StatFS{}, err

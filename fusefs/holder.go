@@ -23,6 +23,9 @@ func (h holder) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	return n.recall(ctx, token)
 }
 
+// Invalidate has nothing to do: no read leases are asked for.
+func (h holder) Invalidate(context.Context, []api.Stale) error { return nil }
+
 // Held lists leases and open files. An inode is pinned once, whatever the number
 // of its open files.
 func (h holder) Held() (held api.Held) {

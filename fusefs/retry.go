@@ -165,6 +165,10 @@ func (p *patient) Promise(ctx context.Context, n int64) (granted int64, err erro
 	return granted, err
 }
 
+func (p *patient) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return p.try(ctx, "Forget", func() error { return p.to.Forget(ctx, inos) })
+}
+
 func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err

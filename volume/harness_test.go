@@ -211,6 +211,8 @@ func (m *mount) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	return m.s.ReleaseWrite(ctx, ino, token)
 }
 
+func (m *mount) Invalidate(context.Context, []api.Stale) error { return nil }
+
 func (m *mount) Held() api.Held {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -104,6 +104,12 @@ func (s *Session) ID() twofold.SessionID { return s.id }
 // Token is what the mount shows to resume.
 func (s *Session) Token() []byte { return s.token }
 
+// Cache implements remote.Session: there are no read leases yet.
+func (s *Session) Cache() time.Duration { return 0 }
+
+// Forget implements api.Files.
+func (s *Session) Forget(context.Context, []twofold.Ino) error { return nil }
+
 // Files serves the mount's calls.
 func (s *Session) Files() api.Files { return s }
 

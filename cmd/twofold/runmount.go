@@ -211,6 +211,14 @@ func (l *lateHolder) Recall(ctx context.Context, ino twofold.Ino, token uint64) 
 	}
 }
 
+// Invalidate implements api.Holder. Before the mount there is nothing to invalidate.
+func (l *lateHolder) Invalidate(ctx context.Context, stale []api.Stale) error {
+	if h := l.get(); h != nil {
+		return h.Invalidate(ctx, stale)
+	}
+	return nil
+}
+
 // Held implements api.Holder.
 func (l *lateHolder) Held() api.Held {
 	if h := l.get(); h != nil {

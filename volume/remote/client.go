@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"twofold"
 	"twofold/cluster/rpc"
@@ -34,7 +35,9 @@ type Client struct {
 	opens    map[twofold.Ino]int // opens answered less releases answered
 	promised int64               // bytes of Promise answered less those of Writes answered
 	recalls  map[leaseReq]*recall
-	closing  bool // Close was called: the session's end is no loss
+	heard    time.Time     // when the last keep-alive was sent that was answered
+	term     time.Duration // of read leases; 0: the server gives none
+	closing  bool          // Close was called: the session's end is no loss
 }
 
 var _ api.Files = (*Client)(nil)
@@ -87,6 +90,27 @@ func (c *Client) SessionID() twofold.SessionID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
+}
+
+// CachedUntil is when the read leases of the session end, unless the server is heard of
+// again: the mount serves nothing from a cache behind it. The zero time where the server
+// gives none.
+func (c *Client) CachedUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.term == 0 || c.heard.IsZero() {
+		return time.Time{}
+	}
+	return c.heard.Add(c.term)
+}
+
+// alive notes that the server has heard of us: of something sent at t, or later.
+func (c *Client) alive(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.After(c.heard) {
+		c.heard = t
+	}
 }
 
 // Close ends the session on the server, as far as that can be reached until ctx

@@ -112,6 +112,9 @@ func (h hooked) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) e
 func (h hooked) Promise(ctx context.Context, n int64) (int64, error) {
 	return one[int64](h.hook(ctx, "Promise", n))
 }
+func (h hooked) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return no(h.hook(ctx, "Forget", inos))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }
@@ -186,6 +189,7 @@ type fakeSession struct {
 	pins         map[twofold.Ino]int
 	disconnected int
 	alive        int
+	caches       bool // Cache was called
 }
 
 var _ Session = (*fakeSession)(nil)
@@ -195,6 +199,12 @@ func (s *fakeSession) Token() []byte {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
 	return s.st.records[s.id].token
+}
+func (s *fakeSession) Cache() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.caches = true
+	return time.Minute
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
 func (s *fakeSession) Done() <-chan struct{} { return s.done }
@@ -322,7 +332,11 @@ func (n *node) kill() {
 type mount struct {
 	onRecall func(ctx context.Context, ino twofold.Ino, token uint64) error
 
+	onInvalidate func(ctx context.Context, stale []api.Stale) error
+
 	onLost func()
+
+	caches bool
 
 	mu   sync.Mutex
 	held api.Held
@@ -336,6 +350,13 @@ func (m *mount) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 		return nil
 	}
 	return m.onRecall(ctx, ino, token)
+}
+
+func (m *mount) Invalidate(ctx context.Context, stale []api.Stale) error {
+	if m.onInvalidate == nil {
+		return nil
+	}
+	return m.onInvalidate(ctx, stale)
 }
 
 func (m *mount) Held() api.Held {
@@ -361,7 +382,7 @@ func (m *mount) losses() int {
 
 func dialNode(t testing.TB, addr string, m *mount) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
+	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,6 +190,11 @@ func (c *Client) Promise(ctx context.Context, n int64) (granted int64, err error
 	return granted, err
 }
 
+// Forget implements api.Files.
+func (c *Client) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return do(ctx, c, change{method: mForget}, forgetReq{inos})
+}
+
 // StatFS implements api.Files.
 func (c *Client) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	_, err = c.ask(ctx, mStatFS, inoReq{ino}, &s, nil)

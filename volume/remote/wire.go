@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"time"
+
 	"twofold"
 	"twofold/cluster/rpc"
 	"twofold/metadata"
@@ -14,6 +16,7 @@ const (
 	mAlive  rpc.Method = 3
 	mEnd    rpc.Method = 4
 	mSettle rpc.Method = 5
+	mCache  rpc.Method = 6 // behind Begin or Resume; errs.Unsupported of servers of before read leases
 
 	mLookup       rpc.Method = 16
 	mGetAttr      rpc.Method = 17
@@ -40,9 +43,11 @@ const (
 	mSeek         rpc.Method = 38
 	mCopyRange    rpc.Method = 39
 	mPromise      rpc.Method = 40
+	mForget       rpc.Method = 41
 
-	// mRecall is the one that the server sends.
-	mRecall rpc.Method = 64
+	// What the server sends; mInvalidate only where there was an mCache.
+	mRecall     rpc.Method = 64
+	mInvalidate rpc.Method = 65
 )
 
 // Requests and answers. Fields are numbered: add fields with new numbers.
@@ -66,6 +71,10 @@ type (
 		ID       twofold.SessionID `cbor:"1,keyasint"`
 		Token    []byte            `cbor:"2,keyasint"`
 		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
+	}
+	// cacheAns is for mCache, which has no request.
+	cacheAns struct {
+		Term time.Duration `cbor:"1,keyasint,omitempty"` // ns of the lease term; 0: no read leases
 	}
 	settleReq struct {
 		Seq uint64 `cbor:"1,keyasint"`
@@ -152,6 +161,12 @@ type (
 	}
 	copyReq struct {
 		Range api.CopyRange `cbor:"1,keyasint"`
+	}
+	forgetReq struct {
+		Inos []twofold.Ino `cbor:"1,keyasint"`
+	}
+	invalidateReq struct {
+		Stale []api.Stale `cbor:"1,keyasint"`
 	}
 	segment struct {
 		_   struct{} `cbor:",toarray"`
