@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -15,7 +16,16 @@ import (
 // both runs a command on the machine and on the model, and compares.
 func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	d.t.Helper()
-	res := d.do(op, c)
+	probe := d.rnd.IntN(3) == 0 // it takes longer than the rest
+	var before map[*mnode]visible
+	var res metadata.Result
+	var guard []metadata.Target
+	if probe {
+		before = d.m.visible()
+		res, guard = d.guarded(op, c)
+	} else {
+		res = d.do(op, c)
+	}
 	if res.Failed && res.Kind == errs.Conflict && strings.Contains(res.Msg, "not referred to") {
 		return // a blob that was given up is offered again: the model knows no blobs
 	}
@@ -25,6 +35,9 @@ func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	}
 	if res.Bucket != nil && op == metadata.OpCreateBucket {
 		d.m.buckets[res.Bucket.Name].id = res.Bucket.ID
+	}
+	if probe {
+		d.checkGuard(fmt.Sprintf("%T %+v", c, c), before, guard)
 	}
 	d.compare()
 	d.view(func(v metadata.View) { // what the result says is what is there
