@@ -211,12 +211,15 @@ func (l *lateHolder) Recall(ctx context.Context, ino twofold.Ino, token uint64) 
 	}
 }
 
-// Invalidate implements api.Holder. Before the mount there is nothing to invalidate.
+// Invalidate implements api.Holder. As Recall it waits: the kernel may have looked
+// something up already.
 func (l *lateHolder) Invalidate(ctx context.Context, stale []api.Stale) error {
-	if h := l.get(); h != nil {
-		return h.Invalidate(ctx, stale)
+	select {
+	case <-l.there:
+		return l.h.Invalidate(ctx, stale)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
 }
 
 // Held implements api.Holder.

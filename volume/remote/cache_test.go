@@ -52,6 +52,28 @@ func TestCachesAreAskedFor(t *testing.T) {
 	waitFor(t, "it is said again", func() bool { return caches(c) })
 }
 
+// TestLapsedLeasesStayLapsed: when a keep-alive is answered after the read leases have
+// ended, they do not come to life again: the server may have revoked them.
+// The holder is asked to drop them, by way of a new connection.
+func TestLapsedLeasesStayLapsed(t *testing.T) {
+	n := startNode(t, newStore(newCounter().hook))
+	m := &mount{caches: true}
+	c := dialNode(t, n.addr, m)
+	asks := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.asks
+	}
+	if asks() != 0 {
+		t.Fatal("asked before there was anything to lose")
+	}
+	c.mu.Lock()
+	c.heard = time.Now().Add(-2 * time.Minute) // as if the process had been stopped
+	c.mu.Unlock()
+	waitFor(t, "the holder hears of it", func() bool { return asks() > 0 })
+	waitFor(t, "leases are good again", func() bool { return c.CachedUntil().After(time.Now()) })
+}
+
 // TestInvalidateCrosses: what the server takes back arrives, and an answer comes when the
 // holder has answered, also over a connection that breaks meanwhile.
 func TestInvalidateCrosses(t *testing.T) {

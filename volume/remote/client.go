@@ -104,13 +104,19 @@ func (c *Client) CachedUntil() time.Time {
 	return c.heard.Add(c.term)
 }
 
-// alive notes that the server has heard of us: of something sent at t, or later.
-func (c *Client) alive(t time.Time) {
+// alive notes that the server has heard of us: of something sent at t, or later. False
+// when the read leases had ended by then: the server may have given up waiting for us, and
+// what is cached is not to come to life again.
+func (c *Client) alive(t time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.term > 0 && time.Now().After(c.heard.Add(c.term)) {
+		return false
+	}
 	if t.After(c.heard) {
 		c.heard = t
 	}
+	return true
 }
 
 // Close ends the session on the server, as far as that can be reached until ctx

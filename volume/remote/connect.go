@@ -44,8 +44,8 @@ func (c *Client) keepAlive(l *link) {
 		// Urgent, so that it does not wait behind calls that wait.
 		sent := time.Now()
 		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
-		if err == nil {
-			c.alive(sent)
+		if err == nil && !c.alive(sent) {
+			l.conn.Close() // with the next connection the holder drops what it has cached
 		}
 		if errs.Is(err, errs.Fenced) {
 			l.conn.Close() // Resume will hear the same and deal with it

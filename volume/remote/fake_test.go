@@ -340,6 +340,7 @@ type mount struct {
 
 	mu   sync.Mutex
 	held api.Held
+	asks int // calls of Held
 	lost []error
 }
 
@@ -362,6 +363,7 @@ func (m *mount) Invalidate(ctx context.Context, stale []api.Stale) error {
 func (m *mount) Held() api.Held {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asks++
 	return m.held
 }
 
