@@ -158,6 +158,11 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 		return errs.Newf(op, errs.Permission, "the attributes of this directory are fixed")
 	}
 	space, key := locate(name, value)
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return err
+	}
+	defer func() { ch.done(err) }()
 	n, err := s.inode(ctx, ino)
 	if err != nil {
 		return err
@@ -168,7 +173,7 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 			return errs.Newf(op, errs.Exists, "attribute %q exists", name)
 		}
 		flags = 0
-		if _, err := s.v.commit(ctx, metadata.OpSetXattrs, metadata.SetXattrs{Ino: ino, Space: where, Name: k, Remove: true}); err != nil {
+		if _, err = s.v.commit(ctx, metadata.OpSetXattrs, metadata.SetXattrs{Ino: ino, Space: where, Name: k, Remove: true}); err != nil {
 			return err
 		}
 	}
@@ -202,6 +207,11 @@ func (s *Session) RemoveXattr(ctx context.Context, ino twofold.Ino, name string)
 	if err != nil {
 		return err
 	}
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return err
+	}
+	defer func() { ch.done(err) }()
 	space, key, ok := find(n, name)
 	if !ok {
 		// The command decides: it is the one that comes in order.

@@ -27,6 +27,7 @@ type memStore struct {
 	m     *fsm.Machine
 	index uint64
 	fail  func(*metadata.Command) error // before a command is applied
+	after func(*metadata.Command)       // behind one that was
 }
 
 func newMemStore(t testing.TB) *memStore {
@@ -35,6 +36,13 @@ func newMemStore(t testing.TB) *memStore {
 		t.Fatal(err)
 	}
 	return &memStore{m: m}
+}
+
+// failing has fn called before each command is applied; also while others apply some.
+func (s *memStore) failing(fn func(*metadata.Command) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fn
 }
 
 func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Result, error) {
@@ -53,6 +61,9 @@ func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Resu
 	res, err := s.m.ApplyBatch([]fsm.Entry{{Index: s.index, Term: 1, Data: b}})
 	if err != nil {
 		return nil, err
+	}
+	if s.after != nil {
+		s.after(c)
 	}
 	r := &res[0]
 	if r.Failed {

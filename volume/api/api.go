@@ -153,7 +153,8 @@ type Files interface {
 	ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) (entries []DirEntry, eof bool, err error)
 
 	// Open pins the inode: its content stays after the last unlink, until as many
-	// Releases. errs.Stale where it is gone.
+	// Releases. errs.Stale where it is gone. It waits for nobody in a session that takes
+	// read leases: the attributes are current where they are Leased.
 	Open(ctx context.Context, ino twofold.Ino) (Attr, error)
 	Release(ctx context.Context, ino twofold.Ino) error
 	// Read fills p from off and returns how many bytes there were (short only at

@@ -27,6 +27,7 @@ type mark struct {
 	Target
 	drop bool // everything was marked, because a reader loses all of the directory
 	sole bool // no other change of the inode was under way at the time
+	free bool // none of the names, nor one of everything
 }
 
 // Change begins a change that session actor asks for; 0: none does. End must follow.
@@ -92,7 +93,7 @@ func (c *Change) Add(ctx context.Context, told bool, targets ...Target) error {
 				tell[s] = append(tell[s], st)
 			}
 		}
-		m.sole = t.readers.mark(&m)
+		t.readers.mark(&m)
 		c.marks = append(c.marks, m)
 	}
 	t.mu.Unlock()
@@ -164,7 +165,7 @@ func (c *Change) GrantName(b twofold.BucketID, dir twofold.Ino, name string) boo
 		if c.marks[i].Ino != dir {
 			continue
 		}
-		if !c.marks[i].sole || len(c.marks[i].Names) == 0 || c.marks[i].drop {
+		if !c.marks[i].free || len(c.marks[i].Names) == 0 || c.marks[i].drop {
 			return false
 		}
 		if slices.Contains(c.marks[i].Names, name) {
@@ -176,15 +177,14 @@ func (c *Change) GrantName(b twofold.BucketID, dir twofold.Ino, name string) boo
 		t.unchanged(c.gen, dir, everything) && t.unchanged(c.gen, dir, name) && t.register(c.actor, c.gen, b, dir)
 }
 
-// mark notes that a change is under way, and reports whether it is the only one of
-// its inode.
-func (r *readers) mark(g *mark) (sole bool) {
+// mark notes that a change is under way, and whether it is the only one.
+func (r *readers) mark(g *mark) {
 	m := r.marks[g.Ino]
 	if m == nil {
 		m = &marks{}
 		r.marks[g.Ino] = m
 	}
-	sole = m.all == 0
+	g.sole, g.free = m.all == 0, m.whole == 0
 	m.all++
 	if len(g.Names) == 0 || g.drop {
 		m.whole++
@@ -193,9 +193,9 @@ func (r *readers) mark(g *mark) (sole bool) {
 		m.names = map[string]int{}
 	}
 	for _, n := range g.Names {
+		g.free = g.free && m.names[n] == 0
 		m.names[n]++
 	}
-	return sole
 }
 
 func (r *readers) unmark(g *mark, gen uint64) {

@@ -243,6 +243,9 @@ func TestActorIsGranted(t *testing.T) {
 	other.add(t, false, names("x"))
 	c = change(t, tab, r.id)
 	c.add(t, false, names("y"))
+	if !c.GrantName(inBucket, ino, "y") || c.GrantName(inBucket, ino, "x") {
+		t.Error("of the names beside one another, its own is to be granted")
+	}
 	other.End()
 	if c.Grant(inBucket, ino) {
 		t.Error("granted with another change that was under way before")
