@@ -107,7 +107,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		// security.capability before each write.
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO | directMmap,
 		// Attributes in listings are only worth their price if the kernel may keep them.
-		DisableReadDirPlus: opts.timeouts == timeouts{},
+		DisableReadDirPlus: opts.CachedUntil == nil,
 		Logger:             kernelLog(opts.Log),
 		PanicHandler: func(p any) fuse.Status {
 			opts.Log.Error("a request failed badly", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
