@@ -58,7 +58,7 @@ func runMount(f *mountCommandFlags, dir string) error {
 	dial, stopDial := context.WithTimeout(ctx, dialTimeout)
 	defer stopDial()
 	client, err := remote.Dial(dial, remote.Options{
-		Endpoint: host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(),
+		Endpoint: host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
 	})
 	if err != nil {
 		if errs.Is(err, errs.Canceled) {
@@ -69,6 +69,7 @@ func runMount(f *mountCommandFlags, dir string) error {
 		}
 		return fmt.Errorf("%s: %w", f.endpoint, plain(err))
 	}
+	opts.CachedUntil = client.CachedUntil
 	m.server, err = fusefs.Mount(opts, client)
 	if err != nil {
 		client.Close(ctx)
