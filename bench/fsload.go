@@ -60,11 +60,11 @@ func (l *FSLoad) Steps(r int) []Step {
 			return os.WriteFile(l.path(r, i), l.small, 0o644)
 		}),
 		step("read "+size(o.SmallSize), o.Clients, o.SmallCount, int64(o.SmallSize), func(i int) error {
-			b, err := os.ReadFile(l.path(r, i*7919%o.SmallCount))
-			if err == nil && len(b) != o.SmallSize {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
+			return l.readSmall(r, i*7919%o.SmallCount)
+		}),
+		// What a file system keeps of files that it has read once.
+		step("read again", o.Clients, o.SmallCount, int64(o.SmallSize), func(i int) error {
+			return l.readSmall(r, i)
 		}),
 		step("stat", o.Clients, o.SmallCount, 0, func(i int) error {
 			_, err := os.Stat(l.path(r, i))
@@ -84,6 +84,14 @@ func (l *FSLoad) Steps(r int) []Step {
 			step("read "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.readLarge(name) }))
 	}
 	return steps
+}
+
+func (l *FSLoad) readSmall(r, i int) error {
+	b, err := os.ReadFile(l.path(r, i))
+	if err == nil && len(b) != l.o.SmallSize {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (l *FSLoad) writeLarge(name string) error {
