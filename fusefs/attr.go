@@ -15,18 +15,23 @@ import (
 // blockSize is the st_blksize that programs take as a hint for their buffers.
 const blockSize = 128 << 10
 
-// entryOut answers with what a name stands for, nothing where a.Ino is 0. The kernel may
-// keep the entry while it is leased, but not the attributes: see grantAttr.
+// entryOut answers with what a name stands for. The kernel may keep the entry while it is
+// leased, but not the attributes.
 func (f *fsys) entryOut(dir twofold.Ino, name string, a api.Attr, out *fuse.EntryOut) {
 	out.NodeId = uint64(a.Ino)
 	out.SetEntryTimeout(f.cache.grantName(dir, name, a.Ino))
-	if a.Ino != 0 {
-		f.opts.stat(a, &out.Attr)
-	}
+	f.opts.stat(a, &out.Attr)
 }
 
-// attrTimeout is how long the kernel may keep an answer to GETATTR that was asked for
-// behind the moment m: not at all while this mount decides about size and times.
+// lookedUp is entryOut for an answer to LOOKUP, or of READDIRPLUS, whose attributes were
+// asked for behind the moment m.
+func (f *fsys) lookedUp(dir twofold.Ino, name string, a api.Attr, m uint64, out *fuse.EntryOut) {
+	f.entryOut(dir, name, a, out)
+	out.SetAttrTimeout(f.attrTimeout(a.Ino, m))
+}
+
+// attrTimeout is how long the kernel may keep attributes that were asked for behind the
+// moment m: not at all while this mount decides about size and times.
 func (f *fsys) attrTimeout(ino twofold.Ino, m uint64) time.Duration {
 	if n := f.known(ino); n != nil {
 		defer f.unref(n)

@@ -11,8 +11,8 @@ import (
 )
 
 // cache is what the mount keeps under read leases: attributes, entries (also that a
-// name is not there), contents of small files and targets of symbolic links. It also
-// knows how long the kernel may answer from what it was told (grants.go), and what of
+// name is not there), contents of small files, targets of symbolic links and listings
+// of small directories. It also knows how long the kernel may answer from what it was told (grants.go), and what of
 // it is about to change (marks.go).
 //
 // Something is put in only if nothing about it has changed, nor was taken back, since
@@ -30,6 +30,7 @@ type cache struct {
 	contents list.List // of *cachedInode with content, likewise
 	bytes    int64     // of all contents
 	granted  time.Time // when the last of all grants to the kernel ends
+	restless time.Time // until then the kernel is given no names
 	lazies   int       // inodes with a lazy pin
 
 	// unwanted are inodes whose lease was granted when there was no room for them.
@@ -40,7 +41,7 @@ type cache struct {
 type cacheLimits struct {
 	inodes  int   // 64Ki, of about 400 bytes: a quarter of what a session may lease
 	names   int   // 128Ki, of about 150 bytes
-	content int64 // bytes of contents of files: 64 MiB
+	content int64 // bytes of contents: 64 MiB
 }
 
 // maxContent is the longest file whose content is kept.
@@ -51,6 +52,7 @@ const maxContent = 64 << 10
 type cachedInode struct {
 	ino    twofold.Ino
 	leased bool      // the server has us as a reader; of a directory also of its names
+	owed   bool      // the server may have, but it is not to be relied on
 	used   time.Time // last
 	at     *list.Element
 
@@ -58,15 +60,22 @@ type cachedInode struct {
 	attr   api.Attr
 	kernel time.Time // until then the kernel may answer with attributes
 
-	full bool // data is the whole content, while valid
-	data []byte
-	body *list.Element
+	content content       // where there is a body: the whole, while valid
+	body    *list.Element // in cache.contents
 
 	names  map[string]*cachedName
 	cool   time.Time // until then the kernel is given no names of the directory
 	listed time.Time // until then the kernel may have some name of it
 
 	lazy *lazyPin
+}
+
+// content is what an inode contains: bytes of a file, the target of a symbolic link, or a
+// directory's listing. It is not changed any more.
+type content struct {
+	data []byte
+	list listing
+	size int64 // bytes of memory
 }
 
 // cachedName is an entry of a directory.
@@ -223,12 +232,32 @@ func (c *cache) putContent(ino twofold.Ino, data []byte, m uint64) {
 	if in == nil || !in.valid || in.attr.Size != int64(len(data)) || !c.marks.untouched(m, key{ino: ino}) {
 		return
 	}
+	c.setContent(in, content{data: data, size: int64(len(data))})
+}
+
+// putWritten keeps a copy of a small file's whole content, which was written with the
+// result a, if that is what the file has now.
+func (c *cache) putWritten(a api.Attr, data []byte) {
+	if !a.Leased || a.Size > maxContent {
+		return
+	}
+	data = append([]byte(nil), data...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in := c.inodes[a.Ino]; in != nil && in.valid && in.attr.Version == a.Version {
+		c.setContent(in, content{data: data, size: a.Size})
+	}
+}
+
+// setContent keeps an inode's content, in place of what was not used for longest; mu is
+// held.
+func (c *cache) setContent(in *cachedInode, to content) {
 	c.dropContent(in)
-	for c.bytes+int64(len(data)) > c.max.content && c.contents.Len() > 0 {
+	for c.bytes+to.size > c.max.content && c.contents.Len() > 0 {
 		c.dropContent(c.contents.Back().Value.(*cachedInode))
 	}
-	in.full, in.data, in.body = true, data, c.contents.PushFront(in)
-	c.bytes += int64(len(data))
+	in.content, in.body = to, c.contents.PushFront(in)
+	c.bytes += to.size
 }
 
 // content returns the whole content of a file or the target of a symbolic link, which
@@ -244,10 +273,10 @@ func (c *cache) content(ino twofold.Ino) (data []byte, size int64, ok bool) {
 	if in == nil || in.attr.Type != metadata.TypeFile && in.attr.Type != metadata.TypeSymlink {
 		return nil, -1, false
 	}
-	if in.full {
+	if in.body != nil {
 		c.contents.MoveToFront(in.body)
 	}
-	return in.data, in.attr.Size, in.full
+	return in.content.data, in.attr.Size, in.body != nil
 }
 
 // dropContent forgets an inode's content; mu is held.
@@ -255,9 +284,9 @@ func (c *cache) dropContent(in *cachedInode) {
 	if in.body == nil {
 		return
 	}
-	c.bytes -= int64(len(in.data))
+	c.bytes -= in.content.size
 	c.contents.Remove(in.body)
-	in.full, in.data, in.body = false, nil, nil
+	in.content, in.body = content{}, nil
 }
 
 // inode returns the record of an inode, made if there is none; nil where there is no
@@ -353,7 +382,7 @@ func (c *cache) drop() (last time.Time) {
 	defer c.mu.Unlock()
 	c.marks.all()
 	for _, in := range c.inodes {
-		in.leased = false
+		in.leased, in.owed = false, in.owed || in.leased
 		c.spoil(key{ino: in.ino})
 		c.spoil(key{in.ino, allNames})
 	}

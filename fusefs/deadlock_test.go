@@ -39,91 +39,58 @@ func ends(t *testing.T, what string, ms []*testMount, fn func()) {
 	}
 }
 
-// TestTwoMountsCreateInOneDirectory: each mount makes a name that the other one's kernel
-// knows not to be there, at the same time: each kernel holds its directory's lock,
-// which the other one's Invalidate wants.
-func TestTwoMountsCreateInOneDirectory(t *testing.T) {
-	v := newFakeVolume()
-	ms := []*testMount{mountFake(t, v, nil), mountFake(t, v, nil)}
-	for _, m := range ms {
-		for _, name := range []string{"x0", "x1"} {
-			_, err := os.Stat(m.path(name))
-			wantErrno(t, err, syscall.ENOENT)
-		}
-	}
-	var both sync.WaitGroup
-	both.Add(2)
-	for _, m := range ms {
-		var first atomic.Bool
-		m.setHook(func(op string, _ twofold.Ino) error {
-			if op == "Create" {
-				if first.CompareAndSwap(false, true) {
-					both.Done()
-					both.Wait()
-				}
-			}
-			return nil
-		})
-	}
-	ends(t, "two creates", ms, func() {
-		var wg sync.WaitGroup
-		for i, m := range ms {
-			wg.Go(func() {
-				if err := os.WriteFile(m.path(fmt.Sprint("x", i)), nil, 0644); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-	})
-	for _, m := range ms {
-		wantFile(t, m.path("x0"), "")
-		wantFile(t, m.path("x1"), "")
-	}
+// TestTwoMountsChangeOneDirectory: one mount makes a file, for which its kernel holds the
+// directory's lock, and waits at the server for what another mount does: that removes a
+// directory whose name the first one's kernel has.
+func TestTwoMountsChangeOneDirectory(t *testing.T) {
+	testNameGoes(t, "Create", func(m *testMount) error { return os.WriteFile(m.path("new"), nil, 0644) })
 }
 
-// TestLookupWaitsWhileNameGoes: a LOOKUP, which holds the directory's lock, hangs at the
-// server; another name of the directory, which the kernel has, is removed by others.
+// TestLookupWaitsWhileNameGoes: the same with a LOOKUP, for which it is shared.
 func TestLookupWaitsWhileNameGoes(t *testing.T) {
+	testNameGoes(t, "Lookup", func(m *testMount) error {
+		_, err := os.Stat(m.path("slow"))
+		return err
+	})
+}
+
+func testNameGoes(t *testing.T, waits string, call func(*testMount) error) {
 	v := newFakeVolume()
-	m, s3 := mountFake(t, v, nil), somebody{v.session()}
-	s3.put(t, "x", "x")
+	a, b := mountFake(t, v, nil), mountFake(t, v, nil)
+	s3 := somebody{v.session()}
+	must(t, os.Mkdir(b.path("x"), 0755))
 	s3.put(t, "slow", "slow")
-	wantFile(t, m.path("x"), "x")
-	hangs, release := make(chan struct{}), make(chan struct{})
+	_, err := os.Stat(a.path("x"))
+	must(t, err)
+	hangs, removed := make(chan struct{}), make(chan struct{})
 	var first atomic.Bool
-	m.setHook(func(op string, _ twofold.Ino) error {
-		if op == "Lookup" {
-			if first.CompareAndSwap(false, true) {
-				close(hangs)
-				<-release
-			}
+	a.setHook(func(op string, _ twofold.Ino) error {
+		if op == waits && first.CompareAndSwap(false, true) {
+			close(hangs)
+			<-removed
 		}
 		return nil
 	})
-	looked := make(chan error, 1)
-	go func() {
-		_, err := os.Stat(m.path("slow"))
-		looked <- err
-	}()
+	called := make(chan error, 1)
+	go func() { called <- call(a) }()
 	<-hangs
-	_, err := os.Stat(m.path("x")) // the kernel has it, whatever the time
+	_, err = os.Stat(a.path("x")) // the kernel has it, whatever the time: it is asked for again without the lock
 	must(t, err)
-	ends(t, "the unlink", []*testMount{m}, func() {
-		if err := s3.Unlink(context.Background(), twofold.RootIno, "x"); err != nil {
+	ends(t, "the rmdir", []*testMount{a, b}, func() {
+		if err := os.Remove(b.path("x")); err != nil {
 			t.Error(err)
 		}
 	})
 	select {
-	case err := <-looked:
-		t.Fatal("the lookup did not hang: ", err)
+	case err := <-called:
+		t.Fatal("the call did not wait: ", err)
 	default:
 	}
-	close(release)
-	must(t, <-looked)
-	_, err = os.Stat(m.path("x"))
+	close(removed)
+	must(t, <-called)
+	_, err = os.Stat(a.path("x"))
 	wantErrno(t, err, syscall.ENOENT)
-	c := m.s.f.cache
+	c := a.s.f.cache
 	c.mu.Lock()
 	hot := c.inodes[twofold.RootIno].cool.After(time.Now())
 	c.mu.Unlock()

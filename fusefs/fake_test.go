@@ -169,6 +169,7 @@ type fakeSession struct {
 	mu     sync.Mutex
 	silent time.Time                              // when its leases end, if they shall
 	hook   func(op string, ino twofold.Ino) error // before an operation; may wait or fail
+	after  func(op string)                        // when a change is done, before it is answered
 	ops    map[string]int
 }
 
@@ -281,6 +282,7 @@ func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAtt
 	if err := s.before("SetAttr", ino); err != nil {
 		return api.Attr{}, err
 	}
+	defer s.answer("SetAttr")
 	defer s.change(ctx, ino, itself(ino))()
 	in, err := s.v.get(ino)
 	if err != nil {
@@ -397,6 +399,7 @@ func (s *fakeSession) Unlink(ctx context.Context, dir twofold.Ino, name string) 
 	if err := s.before("Unlink", dir); err != nil {
 		return err
 	}
+	defer s.answer("Unlink")
 	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err != nil {
@@ -413,6 +416,7 @@ func (s *fakeSession) Rmdir(ctx context.Context, dir twofold.Ino, name string) e
 	if err := s.before("Rmdir", dir); err != nil {
 		return err
 	}
+	defer s.answer("Rmdir")
 	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err != nil {

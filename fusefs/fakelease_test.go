@@ -49,6 +49,22 @@ func (s *fakeSession) grantName(d *fakeInode, name string, in *fakeInode) (a api
 	return a
 }
 
+// setAfter sets what runs when a change is done, before it is answered.
+func (s *fakeSession) setAfter(f func(op string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = f
+}
+
+func (s *fakeSession) answer(op string) {
+	s.mu.Lock()
+	f := s.after
+	s.mu.Unlock()
+	if f != nil {
+		f(op)
+	}
+}
+
 // change recalls ino's write lease, if ino is not 0, and takes the read leases of all
 // others of what is going to change, as the volume does: what that is is asked for with
 // v.mu held, until nobody is left. It returns with v.mu held; end lets go of it.

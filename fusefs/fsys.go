@@ -62,7 +62,7 @@ func newFsys(opts Options, files api.Files) *fsys {
 		nodes:  make(map[twofold.Ino]*node),
 		dirty:  make(map[*node]struct{}),
 	}
-	f.leased = &leased{to: &patient{to: files, log: opts.Log}, c: f.cache, ctx: ctx, tell: f.forgetAttrs}
+	f.leased = &leased{to: &patient{to: files, log: opts.Log}, c: f.cache, ctx: ctx, tell: f.tellAttrs}
 	f.files = f.leased
 	f.handles.init()
 	f.released.init()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"twofold"
+	"twofold/metadata"
 )
 
 // What the kernel may answer by itself, and until when. It is told a timeout only for
@@ -13,8 +14,10 @@ import (
 // shows nothing old. Behind an Invalidate it is told to forget, or, where it can't be
 // told, its timeouts are waited for (invalidate.go).
 const (
-	maxTimeout = time.Second           // of one grant
-	minTimeout = 10 * time.Millisecond // less is not worth it
+	maxTimeout     = time.Second            // of one grant
+	maxNameTimeout = 250 * time.Millisecond // of one of a name: rmdir(2) may have to wait for so long
+	minTimeout     = 10 * time.Millisecond  // less is not worth it
+	restTime       = 2 * time.Second        // after a directory was moved or removed here the kernel gets no names
 	// The kernel counts in jiffies, rounded up, from when it reads the answer.
 	kernelSlack = 50 * time.Millisecond
 	coolDown    = 10 * time.Second // a directory of which the kernel could not be told is not cached for so long
@@ -35,11 +38,12 @@ func (c *cache) grant() (d time.Duration, now time.Time) {
 }
 
 // grantAttr returns how long the kernel may keep attributes that were asked for behind the
-// moment m. Only an answer to GETATTR may do so, which is about an inode that the kernel
-// has: InodeNotify moves the inode's attr_version, and the kernel drops attributes that
-// it asked for before (fs/fuse/inode.c, fuse_change_attributes). With LOOKUP and the like
-// the notification may come between the answer and the making of the inode, and
-// SETATTR's answer is taken unasked.
+// moment m. An answer that a notification overtakes is no matter for an inode that the
+// kernel has: InodeNotify moves its attr_version, and the kernel drops attributes that it
+// asked for before (fs/fuse/inode.c, fuse_change_attributes). Where the kernel says
+// that it does not have the inode, it may be about to make it with such an answer, and
+// the timeout is waited for. Answers to SETATTR and to what makes or links an inode
+// are taken unasked: they get none.
 func (c *cache) grantAttr(ino twofold.Ino, m uint64) time.Duration {
 	d, now := c.grant()
 	if d == 0 {
@@ -55,10 +59,14 @@ func (c *cache) grantAttr(ino twofold.Ino, m uint64) time.Duration {
 	return d
 }
 
-// grantName returns how long the kernel may keep that a name stands for an inode, 0 for
-// none. What is on its way to the kernel is no matter: EntryNotify waits for the
-// directory's lock, which a LOOKUP of a name that the kernel does not have holds; one
-// of a name that it has is about a dentry that is gone then.
+// grantName returns how long the kernel may keep that a name stands for an inode: only of
+// directories, which are most of what it looks up. For before the mount itself changes a
+// name, it has to wait until the kernel has forgotten it: to tell the kernel takes the
+// directory's lock, which the kernel holds for the call, and others may see the
+// change before the call has returned. Files are made and removed all the time. What is
+// on its way to the kernel is no matter: EntryNotify waits for the directory's lock,
+// which a LOOKUP of a name that the kernel does not have holds; one of a name that it
+// has is about a dentry that is gone then.
 func (c *cache) grantName(dir twofold.Ino, name string, ino twofold.Ino) time.Duration {
 	d, now := c.grant()
 	if d == 0 {
@@ -66,17 +74,28 @@ func (c *cache) grantName(dir twofold.Ino, name string, ino twofold.Ino) time.Du
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	in := c.inodes[dir]
-	if in == nil || now.Before(in.cool) {
+	in, to := c.inodes[dir], c.inodes[ino]
+	if in == nil || now.Before(in.cool) || now.Before(c.restless) || to == nil || to.attr.Type != metadata.TypeDir {
 		return 0
 	}
 	n := in.names[name]
 	if n == nil || !n.valid || n.ino != ino {
 		return 0
 	}
+	d = min(d, maxNameTimeout)
 	n.kernel = c.note(n.kernel, now.Add(d+kernelSlack))
 	in.listed = c.note(in.listed, n.kernel)
 	return d
+}
+
+// disturb tells that an entry of an inode is moved or removed here. While that happens to
+// directories the kernel is given no names, so that only the first one has to wait.
+func (c *cache) disturb(ino twofold.Ino) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in := c.inodes[ino]; in != nil && in.attr.Type == metadata.TypeDir {
+		c.restless = time.Now().Add(restTime)
+	}
 }
 
 // ungrant ends what the kernel was given of an inode's attributes: the caller is to tell it
@@ -101,36 +120,4 @@ func (c *cache) note(a, b time.Time) time.Time {
 		c.granted = b
 	}
 	return b
-}
-
-// moving tells that the kernel is about to move an entry that it has to another name, with
-// the time that it may keep it for (or to exchange two).
-func (c *cache) moving(oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var end time.Time
-	for _, k := range []key{{oldDir, oldName}, {newDir, newName}} {
-		if d := c.inodes[k.ino]; d != nil && d.names[k.name] != nil {
-			end = c.note(end, d.names[k.name].kernel)
-		}
-	}
-	if !end.After(time.Now()) {
-		return
-	}
-	for _, k := range []key{{oldDir, oldName}, {newDir, newName}} {
-		n := c.nameOf(k.ino, k.name, true)
-		n.kernel, n.dir.listed = end, c.note(n.dir.listed, end)
-	}
-}
-
-// moved is how long the kernel must not be told yet that an entry has moved: there is no
-// lease of both directories to cover what it keeps of it.
-func (c *cache) moved(oldDir, newDir twofold.Ino, newName string) time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	from, to := c.inodes[oldDir], c.inodes[newDir]
-	if to == nil || to.names[newName] == nil || from != nil && from.leased && to.leased {
-		return 0
-	}
-	return time.Until(to.names[newName].kernel)
 }

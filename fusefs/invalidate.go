@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
 	"twofold"
 	"twofold/volume/api"
 )
@@ -49,7 +51,7 @@ func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 	}
 	if len(n.attrs) > 0 {
 		wg.Go(func() {
-			within(n.until, func() { f.forgetAttrs(n.attrs) })
+			f.forgetAttrs(n.attrs, n.until)
 		})
 	}
 	for _, d := range n.dirs {
@@ -86,14 +88,27 @@ func within(t time.Time, fn func()) bool {
 	}
 }
 
-// forgetAttrs makes the kernel forget attributes.
-func (f *fsys) forgetAttrs(inos []twofold.Ino) {
-	if f.kernel == nil {
-		return
+// forgetAttrs makes the kernel forget attributes, which it otherwise does at until. It
+// takes no lock; but it may give up the last use of an inode, for whose pages the kernel
+// then waits. An inode that the kernel does not have it may be about to make, with
+// attributes that are on their way to it (see grantAttr): then only time helps.
+func (f *fsys) forgetAttrs(inos []twofold.Ino, until time.Time) {
+	unknown := false
+	done := within(until, func() {
+		for _, ino := range inos {
+			if f.kernel.InodeNotify(uint64(ino), -1, 0) == fuse.ENOENT {
+				unknown = true
+			}
+		}
+	})
+	if done && unknown {
+		sleep(f.ctx, time.Until(until))
 	}
-	for _, ino := range inos {
-		f.kernel.InodeNotify(uint64(ino), -1, 0)
-	}
+}
+
+// tellAttrs is forgetAttrs of grants that may have been given just now.
+func (f *fsys) tellAttrs(inos []twofold.Ino) {
+	f.forgetAttrs(inos, time.Now().Add(maxTimeout+kernelSlack))
 }
 
 // forgetNames makes the kernel forget names. It waits for the directory's lock.
@@ -153,7 +168,7 @@ func (c *cache) invalidate(stale []api.Stale) (n notice) {
 		} else {
 			c.take(key{s.Ino, allNames})
 			if in != nil {
-				in.leased = false
+				in.leased, in.owed = false, false
 				if in.listed.After(now) {
 					for _, name := range in.names {
 						d.add(name, now)

@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"context"
+	"time"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -9,27 +10,37 @@ import (
 )
 
 // leased is api.Files that answers from the cache what the mount has read leases of, and
-// keeps what the volume answers. Changes are bracketed: what they are of is not cached
-// while they are under way, and where an answer may be on its way to the kernel it is
-// told again to forget. What a change does to inodes that its call does not name (what
+// keeps what the volume answers. Changes are bracketed: the kernel forgets what they are
+// of before they are sent, and nothing of it is cached while they are under way. What
+// a change does to inodes that its call does not name (what
 // a name stands for) is found out first: nobody else would say it.
 type leased struct {
 	to  api.Files
 	c   *cache
 	ctx context.Context // ends with the mount
-	// tell makes the kernel forget attributes (InodeNotify, which takes no lock).
+	// tell makes the kernel forget attributes, and returns when it has.
 	tell func(inos []twofold.Ino)
 }
 
 var _ api.Files = (*leased)(nil)
 
+// begin starts a change that is about to be sent.
+func (l *leased) begin(ctx context.Context, keys ...key) *ownChange {
+	ch, told, until := l.c.begin(keys...)
+	if len(told) > 0 {
+		l.tell(told)
+	}
+	if d := time.Until(until); d > 0 {
+		sleep(ctx, d)
+	}
+	return ch
+}
+
 func (l *leased) end(ch *ownChange, result *api.Attr, err error) {
 	if err != nil {
 		result = nil
 	}
-	if told := ch.end(result); len(told) > 0 {
-		l.tell(told)
-	}
+	ch.end(result)
 }
 
 // Lookup returns an Attr with Ino 0 for a name that is known not to be there.
@@ -71,7 +82,7 @@ func (l *leased) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, error)
 }
 
 func (l *leased) SetAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api.Attr, error) {
-	ch := l.c.begin(key{ino: ino})
+	ch := l.begin(ctx, key{ino: ino})
 	a, err := l.to.SetAttr(ctx, ino, s)
 	l.end(ch, &a, err)
 	return a, err
@@ -79,7 +90,7 @@ func (l *leased) SetAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (a
 
 func (l *leased) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
 	m := l.c.now()
-	ch := l.c.begin(key{ino: dir}, key{dir, name})
+	ch := l.begin(ctx, key{ino: dir}, key{dir, name})
 	a, existed, err := l.to.Create(ctx, dir, name, c)
 	l.end(ch, &a, err)
 	if err == nil {
@@ -93,7 +104,7 @@ func (l *leased) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (ap
 }
 
 func (l *leased) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
-	ch := l.c.begin(key{ino: ino}, key{ino: dir}, key{dir, name})
+	ch := l.begin(ctx, key{ino: ino}, key{ino: dir}, key{dir, name})
 	a, err := l.to.Link(ctx, ino, dir, name)
 	l.end(ch, &a, err)
 	return a, err
@@ -104,7 +115,7 @@ func (l *leased) Unlink(ctx context.Context, dir twofold.Ino, name string) error
 	if err != nil {
 		return err
 	}
-	ch := l.c.begin(keys...)
+	ch := l.begin(ctx, keys...)
 	err = l.to.Unlink(ctx, dir, name)
 	l.end(ch, nil, err)
 	return err
@@ -115,7 +126,7 @@ func (l *leased) Rmdir(ctx context.Context, dir twofold.Ino, name string) error 
 	if err != nil {
 		return err
 	}
-	ch := l.c.begin(keys...)
+	ch := l.begin(ctx, keys...)
 	err = l.to.Rmdir(ctx, dir, name)
 	l.end(ch, nil, err)
 	return err
@@ -126,13 +137,9 @@ func (l *leased) Rename(ctx context.Context, oldDir twofold.Ino, oldName string,
 	if err != nil {
 		return err
 	}
-	ch := l.c.begin(keys...)
-	l.c.moving(oldDir, oldName, newDir, newName)
+	ch := l.begin(ctx, keys...)
 	err = l.to.Rename(ctx, oldDir, oldName, newDir, newName, flags)
 	l.end(ch, nil, err)
-	if d := l.c.moved(oldDir, newDir, newName); d > 0 && err == nil {
-		sleep(ctx, d)
-	}
 	return err
 }
 
@@ -166,6 +173,7 @@ func (l *leased) named(ctx context.Context, entries ...key) ([]key, error) {
 			return nil, err
 		}
 		keys = append(keys, key{ino: ino})
+		l.c.disturb(ino)
 	}
 	return keys, nil
 }
@@ -183,10 +191,19 @@ func (l *leased) Readlink(ctx context.Context, ino twofold.Ino) (string, error) 
 }
 
 func (l *leased) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) ([]api.DirEntry, bool, error) {
+	if es, eof, ok := l.c.readDir(dir, cursor, max, attrs); ok {
+		return es, eof, nil
+	}
 	m := l.c.now()
 	es, eof, err := l.to.ReadDir(ctx, dir, cursor, max, attrs)
-	if err != nil || !attrs {
+	if err != nil {
 		return es, eof, err
+	}
+	if cursor == "" && eof {
+		l.c.putListing(dir, es, m)
+	}
+	if !attrs {
+		return es, eof, nil
 	}
 	for i := range es {
 		a := &es[i].Attr
@@ -226,12 +243,13 @@ func (l *leased) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte)
 }
 
 func (l *leased) Write(ctx context.Context, ino twofold.Ino, w api.Write) (api.Attr, error) {
-	ch := l.c.begin(key{ino: ino})
+	ch := l.begin(ctx, key{ino: ino})
 	a, err := l.to.Write(ctx, ino, w)
-	if err != nil {
-		ch.end(nil)
-	} else {
-		ch.end(&a) // the kernel knows nothing that it would have to be told: see AcquireWrite
+	l.end(ch, &a, err)
+	if err == nil {
+		if len(w.Segments) == 1 && w.Segments[0].Off == 0 && int64(len(w.Segments[0].Data)) == a.Size {
+			l.c.putWritten(a, w.Segments[0].Data)
+		}
 	}
 	return a, err
 }
@@ -241,7 +259,7 @@ func (l *leased) Seek(ctx context.Context, ino twofold.Ino, off int64, hole bool
 }
 
 func (l *leased) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int64, error) {
-	ch := l.c.begin(key{ino: c.Dst})
+	ch := l.begin(ctx, key{ino: c.Dst})
 	a, n, err := l.to.CopyRange(ctx, c)
 	l.end(ch, &a, err)
 	return a, n, err
@@ -266,7 +284,7 @@ func (l *leased) GetXattr(ctx context.Context, ino twofold.Ino, name string) ([]
 }
 
 func (l *leased) SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
-	ch := l.c.begin(key{ino: ino})
+	ch := l.begin(ctx, key{ino: ino})
 	err := l.to.SetXattr(ctx, ino, name, value, flags)
 	l.end(ch, nil, err)
 	return err
@@ -277,7 +295,7 @@ func (l *leased) ListXattr(ctx context.Context, ino twofold.Ino) ([]string, erro
 }
 
 func (l *leased) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) error {
-	ch := l.c.begin(key{ino: ino})
+	ch := l.begin(ctx, key{ino: ino})
 	err := l.to.RemoveXattr(ctx, ino, name)
 	l.end(ch, nil, err)
 	return err

@@ -76,45 +76,51 @@ type ownChange struct {
 	seqs []uint64
 }
 
-// begin starts a change.
-func (c *cache) begin(keys ...key) *ownChange {
-	ch := &ownChange{c: c, keys: keys, seqs: make([]uint64, len(keys))}
+// begin starts a change. told are the inodes whose attributes the kernel may have: it is
+// to be told to forget them before the change is sent, as others may see it before the
+// call has returned, and there is no grant until its end. until is when the kernel has
+// forgotten the names, of which it can't be told.
+func (c *cache) begin(keys ...key) (ch *ownChange, told []twofold.Ino, until time.Time) {
+	ch = &ownChange{c: c, keys: keys, seqs: make([]uint64, len(keys))}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
 	for i, k := range keys {
 		ch.seqs[i] = c.marks.set(k, 1)
 		c.spoil(k)
+		in := c.inodes[k.ino]
+		if in == nil {
+			continue
+		}
+		if k.name == "" && in.kernel.After(now) {
+			told = append(told, k.ino)
+		}
+		if n := in.names[k.name]; n != nil && n.kernel.After(until) {
+			until = n.kernel
+		}
 	}
-	return ch
+	return ch, told, until
 }
 
 // end ends it. result, if not nil, is what the change has answered with: these attributes,
 // and the entry that it has made if the change is of one, are kept if nothing else
-// happened to them meanwhile. It returns the inodes whose attributes the kernel may
-// still have of before: its own reckoning does not cover an answer that is on its
-// way to it.
-func (ch *ownChange) end(result *api.Attr) (told []twofold.Ino) {
+// happened to them meanwhile.
+func (ch *ownChange) end(result *api.Attr) {
 	c := ch.c
 	keep := result != nil && c.alive(time.Now()) > 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
 	for i, k := range ch.keys {
 		alone := keep && c.marks.at[k] == mark{ch.seqs[i], 1} && ch.seqs[i] > c.marks.floor
 		c.marks.set(k, -1)
-		if k.name != "" {
-			if alone && result.NameLeased && c.marks.untouched(ch.seqs[i], key{k.ino, allNames}) {
+		switch {
+		case !alone:
+		case k.name != "":
+			if result.NameLeased && c.marks.untouched(ch.seqs[i], key{k.ino, allNames}) {
 				c.setName(k.ino, k.name, result.Ino)
 			}
-			continue
-		}
-		if alone && result.Leased && k.ino == result.Ino {
+		case result.Leased && k.ino == result.Ino:
 			c.setAttr(*result)
 		}
-		if in := c.inodes[k.ino]; in != nil && in.kernel.After(now) {
-			in.kernel = time.Time{}
-			told = append(told, k.ino)
-		}
 	}
-	return told
 }

@@ -83,7 +83,7 @@ func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
-	moment := f.released.now()
+	moment, m := f.released.now(), f.cache.now()
 	attrs := f.cache.alive(time.Now()) > 0
 	return f.list(ctx, in, attrs, func(e fuse.DirEntry, a *api.Attr) bool {
 		eo := out.AddDirLookupEntry(e)
@@ -92,7 +92,7 @@ func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Di
 		}
 		if a != nil { // a node id of 0 is a name without a lookup
 			if ok, err := f.current(ctx, a, moment, true); ok && err == nil {
-				f.entryOut(twofold.Ino(in.NodeId), e.Name, *a, eo)
+				f.lookedUp(twofold.Ino(in.NodeId), e.Name, *a, m, eo)
 			}
 		}
 		return true

@@ -11,19 +11,20 @@ import (
 	"twofold/volume/api"
 )
 
-// Lookup finds a name in a directory. That it is not there may be cached, too.
+// Lookup finds a name in a directory.
 func (f *fsys) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
 	dir := twofold.Ino(in.NodeId)
+	m := f.cache.now()
 	a, err := f.lookup(ctx, dir, name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return errno(err)
+	case a.Ino == 0:
+		return fuse.ENOENT // known here; the kernel is not to know it: see grantName
 	}
-	f.entryOut(dir, name, a, out)
-	if a.Ino == 0 && out.EntryValid == 0 && out.EntryValidNsec == 0 {
-		return fuse.ENOENT
-	}
+	f.lookedUp(dir, name, a, m, out)
 	return fuse.OK
 }
 

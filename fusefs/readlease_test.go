@@ -60,6 +60,11 @@ func TestLeasedNeedsNoCall(t *testing.T) {
 		}
 		_, err = os.Stat(m.path("missing"))
 		wantErrno(t, err, syscall.ENOENT)
+		es, err := os.ReadDir(m.dir)
+		must(t, err)
+		if len(es) != 3 {
+			t.Fatal("the listing has", len(es))
+		}
 	}
 	look()
 	before := m.calls()
@@ -73,33 +78,42 @@ func TestLeasedNeedsNoCall(t *testing.T) {
 	}
 }
 
-// TestKernelAnswersAlone: within its timeouts the kernel does not even ask the mount.
+// TestKernelAnswersAlone: within its timeouts the kernel does not even ask the mount about a
+// directory's name, nor about attributes.
 func TestKernelAnswersAlone(t *testing.T) {
 	v := newFakeVolume()
 	m, s3 := mountFake(t, v, nil), somebody{v.session()}
 	ino := s3.put(t, "f", "x")
-	for end := time.Now().Add(20 * time.Second); ; { // on a machine that is too slow for a second, once it is not
-		for range 2 {
-			_, err := os.Stat(m.path("f"))
-			must(t, err)
-		}
-		c := m.s.f.cache
-		c.mu.Lock()
-		in, root := c.inodes[ino], c.inodes[twofold.RootIno]
-		in.used, root.used = time.Time{}, time.Time{}
-		c.mu.Unlock()
-		_, err := os.Stat(m.path("f"))
+	dir, _, err := s3.Create(context.Background(), twofold.RootIno, "d", api.Create{Type: metadata.TypeDir, Mode: 0755})
+	must(t, err)
+	f, err := os.Open(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	look := func() {
+		_, err := os.Stat(m.path("d"))
 		must(t, err)
-		c.mu.Lock()
-		asked := !in.used.IsZero() || !root.used.IsZero()
-		c.mu.Unlock()
-		if !asked {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal("each stat is a request")
-		}
+		_, err = f.Stat()
+		must(t, err)
 	}
+	inos := []twofold.Ino{twofold.RootIno, dir.Ino, ino}
+	c := m.s.f.cache
+	eventually(t, "no request", func() bool { // a slow machine may not do it in time at once
+		look()
+		c.mu.Lock()
+		for _, ino := range inos {
+			c.inodes[ino].used = time.Time{}
+		}
+		c.mu.Unlock()
+		look()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, ino := range inos {
+			if !c.inodes[ino].used.IsZero() {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // changes are what somebody may do to "f" and "d" that a stat, a listing or a read shows.
@@ -140,7 +154,7 @@ var changes = []struct {
 	}, "f -rw-r--r-- 1 g g -rw-r--r-- 1 old"},
 }
 
-// show is what the mount has of "f" and "g".
+// show is what the mount has of "f" and "g", and that a listing agrees with it.
 func show(t *testing.T, m *testMount) string {
 	t.Helper()
 	var got []string
@@ -156,6 +170,20 @@ func show(t *testing.T, m *testMount) string {
 		b, err := os.ReadFile(m.path(name))
 		must(t, err)
 		got = append(got, fmt.Sprint(name, " ", st.Mode(), " ", st.Sys().(*syscall.Stat_t).Nlink, " ", string(b)))
+	}
+	es, err := os.ReadDir(m.dir)
+	must(t, err)
+	var listed, found []string
+	for _, e := range es {
+		listed = append(listed, e.Name())
+	}
+	for _, name := range []string{"f", "g"} {
+		if _, err := os.Lstat(m.path(name)); err == nil {
+			found = append(found, name)
+		}
+	}
+	if !equal(listed, found) {
+		t.Fatalf("listed are %v, found %v", listed, found)
 	}
 	return strings.Join(got, " ")
 }
@@ -223,6 +251,10 @@ func testChange(t *testing.T, m *testMount, s3, by somebody, do func(*testing.T,
 		if got := show(t, m); got != "f -rw-r--r-- 1 old" {
 			t.Fatal(got)
 		}
+	}
+	for _, name := range []string{"f", "."} { // a read has made the kernel forget the time of access
+		_, err := os.Stat(m.path(name))
+		must(t, err)
 	}
 	do(t, by, f)
 	if got := show(t, m); got != want {
@@ -442,6 +474,11 @@ func TestIdleLeasesAreGivenBack(t *testing.T) {
 	for i := range inos {
 		wantFile(t, m.path(fmt.Sprint(i)), "x")
 	}
+	m.s.f.cache.drop() // a server that stayed the same still has them
+	m.s.f.sweep(later.Add(2 * idleLease))
+	if n := held(); n != 0 {
+		t.Fatalf("%d leases are held that nobody relies on", n)
+	}
 }
 
 // TestCacheIsBounded: contents and names give way to newer ones.
@@ -463,4 +500,100 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.lookup(5, "0"); ok {
 		t.Fatal("the oldest name is there")
 	}
+}
+
+// TestMovedDirectory: the kernel moves a directory's entry with the time that it may keep it
+// for. A change of the new name by others shows at once all the same, also where there is
+// no lease of where it went to.
+func TestMovedDirectory(t *testing.T) {
+	v := newFakeVolume()
+	m, s3 := mountFake(t, v, nil), somebody{v.session()}
+	ctx := context.Background()
+	must(t, os.Mkdir(m.path("to"), 0755))
+	must(t, os.Mkdir(m.path("d"), 0755))
+	to := s3.find(t, "to").Ino
+	v.mu.Lock()
+	v.changing[key{ino: to}]++
+	v.changing[key{to, allNames}]++
+	delete(v.inodes[to].readers, m.fakeSession)
+	v.mu.Unlock()
+	m.s.f.cache.drop()
+	_, err := os.Stat(m.path("d"))
+	must(t, err)
+	must(t, os.Rename(m.path("d"), m.path("to/d")))
+	must(t, s3.Rename(ctx, to, "d", twofold.RootIno, "d", 0))
+	_, err = os.Stat(m.path("to/d"))
+	wantErrno(t, err, syscall.ENOENT)
+	_, err = os.Stat(m.path("d"))
+	must(t, err)
+}
+
+// TestOwnChangeShowsToOthersFirst: while a change of the mount's own is on its way back from
+// the volume others see it; so nobody must be shown the old by the kernel.
+func TestOwnChangeShowsToOthersFirst(t *testing.T) {
+	for _, what := range []string{"chmod", "unlink", "rmdir"} {
+		t.Run(what, func(t *testing.T) {
+			v := newFakeVolume()
+			m, s3 := mountFake(t, v, nil), somebody{v.session()}
+			s3.put(t, "f", "x")
+			must(t, os.Mkdir(m.path("d"), 0755))
+			for range 2 {
+				for _, name := range []string{"f", "d"} {
+					_, err := os.Stat(m.path(name))
+					must(t, err)
+				}
+			}
+			done, release := make(chan struct{}), make(chan struct{})
+			m.setAfter(func(op string) {
+				if op == "SetAttr" || op == "Unlink" || op == "Rmdir" {
+					close(done)
+					<-release
+				}
+			})
+			called := make(chan error, 1)
+			go func() {
+				switch what {
+				case "chmod":
+					called <- os.Chmod(m.path("f"), 0600)
+				case "unlink":
+					called <- os.Remove(m.path("f"))
+				case "rmdir":
+					called <- syscall.Rmdir(m.path("d"))
+				}
+			}()
+			<-done
+			switch what {
+			case "chmod":
+				if st, err := os.Stat(m.path("f")); err != nil || st.Mode() != 0600 {
+					t.Error(st.Mode(), err)
+				}
+			case "unlink", "rmdir": // a path walk would wait for the directory's lock, or for the entry
+				m.s.f.cache.mu.Lock()
+				in := m.s.f.cache.inodes[twofold.RootIno]
+				for name, n := range in.names {
+					if (name == "f" || name == "d" && what == "rmdir") && n.kernel.After(time.Now()) {
+						t.Errorf("the kernel may have %s", name)
+					}
+				}
+				m.s.f.cache.mu.Unlock()
+			}
+			close(release)
+			must(t, <-called)
+		})
+	}
+}
+
+// TestWrittenIsRead: a small file that was written here is read without a call.
+func TestWrittenIsRead(t *testing.T) {
+	m := mountFake(t, newFakeVolume(), nil)
+	must(t, os.WriteFile(m.path("f"), []byte("first"), 0644))
+	must(t, os.WriteFile(m.path("f"), []byte("second"), 0644))
+	wantFile(t, m.path("f"), "second")
+	if n := m.count("Read"); n != 0 {
+		t.Fatalf("%d reads", n)
+	}
+	must(t, os.Truncate(m.path("f"), 3))
+	wantFile(t, m.path("f"), "sec")
+	must(t, overwriteFile(m.path("f"), "X"))
+	wantFile(t, m.path("f"), "Xec")
 }

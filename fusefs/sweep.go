@@ -80,10 +80,11 @@ func (c *cache) forget(now time.Time) ([]twofold.Ino, *ownChange) {
 			continue
 		}
 		c.remove(in)
-		if in.leased {
+		if in.leased || in.owed {
 			add(in.ino)
 		}
 	}
 	c.mu.Unlock()
-	return inos, c.begin(keys...)
+	ch, _, _ := c.begin(keys...) // the kernel has nothing of them
+	return inos, ch
 }
