@@ -81,11 +81,11 @@ func (l *FSLoad) smallSteps(r, clients, count int) []Step {
 			return os.WriteFile(path(i), l.small, 0o644)
 		}),
 		step("open+read "+size(o.SmallSize), clients, count, int64(o.SmallSize), func(i int) error {
-			b, err := os.ReadFile(path(i * 7919 % count))
-			if err == nil && len(b) != o.SmallSize {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
+			return l.readSmall(path(i * 7919 % count))
+		}),
+		// What a file system keeps of files that it has read once.
+		step("read again", clients, count, int64(o.SmallSize), func(i int) error {
+			return l.readSmall(path(i))
 		}),
 		step("stat", clients, o.StatPasses*count, 0, func(i int) error {
 			_, err := os.Stat(path(i % count))
@@ -98,6 +98,14 @@ func (l *FSLoad) smallSteps(r, clients, count int) []Step {
 			return os.Remove(path(i) + ".new")
 		}),
 	}
+}
+
+func (l *FSLoad) readSmall(name string) error {
+	b, err := os.ReadFile(name)
+	if err == nil && len(b) != l.o.SmallSize {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // Clean implements Workload.

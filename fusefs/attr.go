@@ -15,24 +15,34 @@ import (
 // blockSize is the st_blksize that programs take as a hint for their buffers.
 const blockSize = 128 << 10
 
-// timeouts are how long the kernel may answer from its caches of names and
-// attributes without asking. They are zero: nobody recalls those caches. Read
-// leases will decide them here, per inode.
-type timeouts struct {
-	entry time.Duration
-	attr  time.Duration
-}
-
-func (f *fsys) entryOut(a api.Attr, out *fuse.EntryOut) {
+// entryOut answers with what a name stands for. The kernel may keep the entry while it is
+// leased, but not the attributes.
+func (f *fsys) entryOut(dir twofold.Ino, name string, a api.Attr, out *fuse.EntryOut) {
 	out.NodeId = uint64(a.Ino)
-	out.SetEntryTimeout(f.grants.entry)
-	out.SetAttrTimeout(f.grants.attr)
+	out.SetEntryTimeout(f.cache.grantName(dir, name, a.Ino))
 	f.opts.stat(a, &out.Attr)
 }
 
-func (f *fsys) attrOut(a api.Attr, out *fuse.AttrOut) {
-	out.SetTimeout(f.grants.attr)
-	f.opts.stat(a, &out.Attr)
+// lookedUp is entryOut for an answer to LOOKUP, or of READDIRPLUS, whose attributes were
+// asked for behind the moment m.
+func (f *fsys) lookedUp(dir twofold.Ino, name string, a api.Attr, m uint64, out *fuse.EntryOut) {
+	f.entryOut(dir, name, a, out)
+	out.SetAttrTimeout(f.attrTimeout(a.Ino, m))
+}
+
+// attrTimeout is how long the kernel may keep attributes that were asked for behind the
+// moment m: not at all while this mount decides about size and times.
+func (f *fsys) attrTimeout(ino twofold.Ino, m uint64) time.Duration {
+	if n := f.known(ino); n != nil {
+		defer f.unref(n)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.lease != leaseNone || n.mappers > 0 {
+			return 0
+		}
+		// With n.mu: a write(2) that begins now finds that the kernel was told.
+	}
+	return f.cache.grantAttr(ino, m)
 }
 
 // stat fills in what stat(2) shows, with the mount's defaults for what was never

@@ -21,14 +21,15 @@ import (
 type fakeVolume struct {
 	grace time.Duration // how long an inode without links and pins stays
 
-	mu     sync.Mutex
-	inodes map[twofold.Ino]*fakeInode
-	last   twofold.Ino
-	token  uint64
-	clock  twofold.Time
-	writes int   // api.Write calls that were committed
-	room   int64 // bytes that can be written or promised
-	locks  *locks.Table
+	mu       sync.Mutex
+	inodes   map[twofold.Ino]*fakeInode
+	last     twofold.Ino
+	token    uint64
+	clock    twofold.Time
+	changing map[key]int // what is about to change: it is not leased
+	writes   int         // api.Write calls that were committed
+	room     int64       // bytes that can be written or promised
+	locks    *locks.Table
 
 	sessions twofold.SessionID // how many there were
 }
@@ -46,10 +47,11 @@ type fakeInode struct {
 	pins    map[*fakeSession]int
 	holder  *fakeSession
 	token   uint64
+	readers map[*fakeSession]bool
 }
 
 func newFakeVolume() *fakeVolume {
-	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno, room: 1 << 50}
+	v := &fakeVolume{inodes: make(map[twofold.Ino]*fakeInode), last: twofold.FirstIno, room: 1 << 50, changing: make(map[key]int)}
 	v.locks = locks.New(locks.Options{
 		Term: time.Minute, Log: slog.New(slog.DiscardHandler),
 		Ready: func(context.Context) error { return nil }, IsReady: func() bool { return false },
@@ -80,6 +82,8 @@ func (v *fakeVolume) add(c api.Create, ino twofold.Ino) *fakeInode {
 		target: c.Target,
 		xattrs: make(map[string][]byte),
 		pins:   make(map[*fakeSession]int),
+
+		readers: make(map[*fakeSession]bool),
 	}
 	if c.Type == metadata.TypeDir {
 		in.entries = make(map[string]twofold.Ino)
@@ -170,10 +174,13 @@ type fakeSession struct {
 	holder   api.Holder
 	promised int64        // v.mu
 	flags    func(uint32) // v.mu: sees those of SetXattr
+	caches   bool         // takes read leases
 
-	mu   sync.Mutex
-	hook func(op string, ino twofold.Ino) error // before an operation; may wait or fail
-	ops  map[string]int
+	mu     sync.Mutex
+	silent time.Time                              // when its leases end, if they shall
+	hook   func(op string, ino twofold.Ino) error // before an operation; may wait or fail
+	after  func(op string)                        // when a change is done, before it is answered
+	ops    map[string]int
 }
 
 var _ api.Files = (*fakeSession)(nil)
@@ -241,7 +248,14 @@ func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) 
 	}
 	for {
 		s.v.mu.Lock()
-		_, in, err := s.v.entry(dir, name)
+		d, in, err := s.v.entry(dir, name)
+		if errs.Is(err, errs.NotFound) && d.attr.Nlink > 0 {
+			if a := s.grantName(d, name, nil); a.NameLeased {
+				err = nil
+				s.v.mu.Unlock()
+				return a, nil
+			}
+		}
 		s.v.mu.Unlock()
 		if err != nil {
 			return api.Attr{}, err
@@ -250,11 +264,11 @@ func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) 
 			s.v.mu.Unlock()
 			return api.Attr{}, err
 		}
-		_, again, err := s.v.entry(dir, name)
-		if err != nil || again == in {
-			a := in.attr
+		d, again, err := s.v.entry(dir, name)
+		if err == nil && again == in {
+			a := s.grantName(d, name, in)
 			s.v.mu.Unlock()
-			return a, err
+			return a, s.before("lookedup", dir) // a hook can hold the answer up
 		}
 		s.v.mu.Unlock()
 	}
@@ -274,7 +288,7 @@ func (s *fakeSession) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, e
 		s.v.mu.Unlock()
 		return api.Attr{}, err
 	}
-	a := in.attr
+	a := s.grant(in)
 	s.v.mu.Unlock()
 	return a, s.before("gotattr", ino) // a hook can hold the answer up
 }
@@ -283,8 +297,8 @@ func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAtt
 	if err := s.before("SetAttr", ino); err != nil {
 		return api.Attr{}, err
 	}
-	s.recall(ctx, ino)
-	defer s.v.mu.Unlock()
+	defer s.answer("SetAttr")
+	defer s.change(ctx, ino, itself(ino))()
 	in, err := s.v.get(ino)
 	if err != nil {
 		return api.Attr{}, err
@@ -307,7 +321,9 @@ func (s *fakeSession) SetAttr(ctx context.Context, ino twofold.Ino, c api.SetAtt
 	}
 	set(&in.attr.Atime, c.Atime)
 	set(&in.attr.Mtime, c.Mtime)
-	return in.attr, nil
+	a := in.attr
+	a.Leased = in.readers[s]
+	return a, nil
 }
 
 func set[T any](to, v *T) {
@@ -334,8 +350,7 @@ func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, 
 	if err := s.before("Create", dir); err != nil {
 		return api.Attr{}, false, err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err == nil {
 		if c.Exclusive || in.attr.Type != metadata.TypeFile {
@@ -351,7 +366,9 @@ func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, 
 	}
 	in = s.v.add(c, 0)
 	s.v.link(d, name, in)
-	return in.attr, false, nil
+	a := s.grant(in)
+	a.NameLeased = d.readers[s]
+	return a, false, nil
 }
 
 func (s *fakeSession) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (api.Attr, error) {
@@ -372,8 +389,9 @@ func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name strin
 	if err := s.before("Link", ino); err != nil {
 		return api.Attr{}, err
 	}
-	s.recall(ctx, ino)
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, ino, func() []api.Stale {
+		return append(s.v.named(key{dir, name})(), api.Stale{Ino: ino})
+	})()
 	in, err := s.v.get(ino)
 	if err != nil {
 		return api.Attr{}, err
@@ -399,8 +417,8 @@ func (s *fakeSession) Unlink(ctx context.Context, dir twofold.Ino, name string) 
 	if err := s.before("Unlink", dir); err != nil {
 		return err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.answer("Unlink")
+	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err != nil {
 		return err
@@ -416,8 +434,8 @@ func (s *fakeSession) Rmdir(ctx context.Context, dir twofold.Ino, name string) e
 	if err := s.before("Rmdir", dir); err != nil {
 		return err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.answer("Rmdir")
+	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err != nil {
 		return err
@@ -436,8 +454,7 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 	if err := s.before("Rename", oldDir); err != nil {
 		return err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, 0, s.v.named(key{oldDir, oldName}, key{newDir, newName}))()
 	od, in, err := s.v.entry(oldDir, oldName)
 	if err != nil {
 		return err
@@ -506,9 +523,14 @@ func (s *fakeSession) ReadDir(ctx context.Context, dir twofold.Ino, cursor strin
 		return nil, false, err
 	}
 	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	return s.readDir(ctx, dir, cursor, most, attrs)
+}
+
+// readDir lists; v.mu is held, and is not on return.
+func (s *fakeSession) readDir(ctx context.Context, dir twofold.Ino, cursor string, most int, attrs bool) ([]api.DirEntry, bool, error) {
 	d, err := s.v.dir(dir)
 	if err != nil {
+		s.v.mu.Unlock()
 		return nil, false, err
 	}
 	if len(d.sorted) != len(d.entries) {
@@ -525,11 +547,21 @@ func (s *fakeSession) ReadDir(ctx context.Context, dir twofold.Ino, cursor strin
 	var list []api.DirEntry
 	names = slices.Clone(names)
 	for _, name := range names {
-		a := s.v.inodes[d.entries[name]].attr
-		if !attrs {
-			a = api.Attr{Ino: a.Ino, Type: a.Type}
+		in := s.v.inodes[d.entries[name]]
+		if attrs && in.holder != nil && in.holder != s {
+			s.v.mu.Unlock()
+			if err := s.recall(ctx, in.attr.Ino); err != nil {
+				s.v.mu.Unlock()
+				return nil, false, err
+			}
+			return s.readDir(ctx, dir, cursor, most, attrs)
+		}
+		a := api.Attr{Ino: in.attr.Ino, Type: in.attr.Type}
+		if attrs {
+			a = s.grantName(d, name, in)
 		}
 		list = append(list, api.DirEntry{Name: name, Cursor: "c" + name, Attr: a})
 	}
+	s.v.mu.Unlock()
 	return list, eof, nil
 }

@@ -21,7 +21,7 @@ func (s *fakeSession) Open(ctx context.Context, ino twofold.Ino) (api.Attr, erro
 		return api.Attr{}, err
 	}
 	in.pins[s]++
-	return in.attr, nil
+	return s.grant(in), nil
 }
 
 func (s *fakeSession) Release(ctx context.Context, ino twofold.Ino) error {
@@ -80,8 +80,7 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 	if total > api.MaxIO {
 		panic("a write of more than MaxIO")
 	}
-	s.recall(ctx, ino)
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, ino, itself(ino))()
 	in, err := s.v.get(ino)
 	if err != nil {
 		return api.Attr{}, err
@@ -118,7 +117,9 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 		in.attr.Mode = withoutSetID(in.attr.Mode)
 	}
 	s.v.writes++
-	return in.attr, nil
+	a := in.attr // leased, if it was before: whoever changes it keeps its own read lease
+	a.Leased = in.readers[s]
+	return a, nil
 }
 
 // Seek tells runs of zeros from other bytes: the fake has no extents.
@@ -152,8 +153,7 @@ func (s *fakeSession) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr,
 	}
 	s.recall(ctx, c.Src) // v.mu is let go of: good enough with one copy at a time
 	s.v.mu.Unlock()
-	s.recall(ctx, c.Dst)
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, c.Dst, itself(c.Dst))()
 	src, err := s.v.get(c.Src)
 	if err != nil {
 		return api.Attr{}, 0, err
@@ -187,14 +187,18 @@ func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Le
 	if err := s.before("AcquireWrite", ino); err != nil {
 		return api.Lease{}, err
 	}
-	err := s.recall(ctx, ino)
-	if err != nil {
+	if err := s.recall(ctx, ino); err != nil {
 		s.v.mu.Unlock()
 		return api.Lease{}, err
 	}
+	s.v.mu.Unlock()
+	end := s.change(ctx, ino, itself(ino)) // it will, without telling
 	in, err := s.v.get(ino)
+	if err == nil && in.holder != nil && in.holder != s {
+		err = fail(errs.Unwritten) // the recall failed
+	}
 	if err != nil {
-		s.v.mu.Unlock()
+		end()
 		return api.Lease{}, err
 	}
 	if in.holder != s {
@@ -202,7 +206,7 @@ func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Le
 		in.holder, in.token = s, s.v.token
 	}
 	l := api.Lease{Token: in.token, Attr: in.attr}
-	s.v.mu.Unlock()
+	end()
 	return l, s.before("granted", ino) // a hook can hold the answer up
 }
 
@@ -239,8 +243,7 @@ func (s *fakeSession) SetXattr(ctx context.Context, ino twofold.Ino, name string
 	if err := s.before("SetXattr", ino); err != nil {
 		return err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, 0, itself(ino))()
 	in, err := s.v.get(ino)
 	if err != nil {
 		return err
@@ -282,8 +285,7 @@ func (s *fakeSession) RemoveXattr(ctx context.Context, ino twofold.Ino, name str
 	if err := s.before("RemoveXattr", ino); err != nil {
 		return err
 	}
-	s.v.mu.Lock()
-	defer s.v.mu.Unlock()
+	defer s.change(ctx, 0, itself(ino))()
 	in, err := s.v.get(ino)
 	if err != nil {
 		return err

@@ -17,9 +17,10 @@ import (
 // ops_*.go; ops.go lists them.
 type fsys struct {
 	files  api.Files
+	leased *leased // files, where read leases are known of
+	cache  *cache
 	opts   Options
 	log    *slog.Logger
-	grants timeouts
 	kernel notifier // set before the first request is read
 	direct bool     // likewise: read(2) and write(2) pass the kernel's pages by
 	acl    bool     // likewise: the kernel obeys POSIX ACLs
@@ -46,17 +47,18 @@ type fsys struct {
 // called while the kernel may wait for the caller, see DESIGN.md.
 type notifier interface {
 	// InodeNotify makes the kernel write back and forget the pages of a node from
-	// off on; length 0 is all.
+	// off on, and its attributes; length 0 is all, off -1 attributes only.
 	InodeNotify(node uint64, off, length int64) fuse.Status
+	// EntryNotify makes the kernel forget a name. It takes the directory's lock.
+	EntryNotify(parent uint64, name string) fuse.Status
 }
 
 func newFsys(opts Options, files api.Files) *fsys {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &fsys{
-		files:  &patient{to: files, log: opts.Log},
+		cache:  newCache(opts.CachedUntil),
 		opts:   opts,
 		log:    opts.Log,
-		grants: opts.timeouts,
 		ctx:    ctx,
 		stop:   stop,
 		budget: budget{max: opts.MaxDirty},
@@ -64,10 +66,15 @@ func newFsys(opts Options, files api.Files) *fsys {
 		nodes:  make(map[twofold.Ino]*node),
 		dirty:  make(map[*node]struct{}),
 	}
+	f.leased = &leased{to: &patient{to: files, log: opts.Log}, c: f.cache, ctx: ctx, tell: f.tellAttrs}
+	f.files = f.leased
 	f.handles.init()
 	f.released.init()
 	f.owners.init()
 	go f.flushOld()
+	if opts.CachedUntil != nil {
+		go f.sweepOld()
+	}
 	return f
 }
 

@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"context"
+	"time"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -24,8 +25,15 @@ func (h holder) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 }
 
 // Held lists leases and open files. An inode is pinned once, whatever the number
-// of its open files.
+// of its open files. The server that hears it may know nothing of read leases that one
+// before it gave, so they end here, with all that is cached, and lazy pins are asked
+// for in earnest: the volume keeps an inode without a name for a moment.
 func (h holder) Held() (held api.Held) {
+	last := h.f.cache.drop()
+	for _, ino := range h.f.cache.longOpened(time.Now()) {
+		go h.f.leased.pin(h.f.ctx, ino)
+	}
+	sleep(h.f.ctx, time.Until(last)) // at most a second: the kernel can't be told of everything
 	for _, n := range h.f.all() {
 		n.mu.Lock()
 		if n.token != 0 {
@@ -45,6 +53,7 @@ func (h holder) Held() (held api.Held) {
 func (h holder) Lost(err error) {
 	h.f.log.Error("the mount's session is lost", "err", err)
 	h.f.budget.forgetPromise()
+	h.f.cache.drop()
 	lost := errs.E("fusefs.Lost", errs.Fenced, err)
 	for _, n := range h.f.all() {
 		n.mu.Lock()

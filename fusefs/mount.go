@@ -128,7 +128,7 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		// security.capability before each write.
 		ExtraCapabilities: capabilities,
 		// Attributes in listings are only worth their price if the kernel may keep them.
-		DisableReadDirPlus: opts.timeouts == timeouts{},
+		DisableReadDirPlus: opts.CachedUntil == nil,
 		Logger:             kernelLog(opts.Log),
 		PanicHandler: func(p any) fuse.Status {
 			opts.Log.Error("a request failed badly", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

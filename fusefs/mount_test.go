@@ -78,10 +78,11 @@ func mountFake(t testing.TB, v *fakeVolume, change func(*Options)) *testMount {
 	if err := os.Mkdir(opts.Mountpoint, 0755); err != nil {
 		t.Fatal(err)
 	}
+	session := v.session()
+	opts.CachedUntil = session.cachedUntil
 	if change != nil {
 		change(&opts)
 	}
-	session := v.session()
 	s, err := Mount(opts, session)
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +90,9 @@ func mountFake(t testing.TB, v *fakeVolume, change func(*Options)) *testMount {
 	session.mu.Lock()
 	session.holder = s.Holder()
 	session.mu.Unlock()
+	v.mu.Lock()
+	session.caches = opts.CachedUntil != nil
+	v.mu.Unlock()
 	// A request that this process waits for and never answers would keep even a
 	// killed process from ending: abort the connection instead.
 	watchdog := time.AfterFunc(time.Minute, func() { syscall.Unmount(s.Mountpoint(), mntForce) })

@@ -56,11 +56,13 @@ func (f *fsys) current(ctx context.Context, a *api.Attr, moment uint64, pages bo
 func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
+	m := f.cache.now()
 	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
 	if err != nil {
 		return errno(err)
 	}
-	f.attrOut(before(a), out)
+	out.SetTimeout(f.attrTimeout(a.Ino, m))
+	f.opts.stat(before(a), &out.Attr)
 	return fuse.OK
 }
 
@@ -82,7 +84,7 @@ func (f *fsys) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Att
 	if err != nil {
 		return errno(err)
 	}
-	f.attrOut(a, out)
+	f.opts.stat(a, &out.Attr) // without a timeout: see grantAttr
 	return fuse.OK
 }
 

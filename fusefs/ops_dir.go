@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -77,20 +78,21 @@ func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 	return f.list(ctx, in, false, func(e fuse.DirEntry, _ *api.Attr) bool { return out.AddDirEntry(e) })
 }
 
-// ReadDirPlus is getdents(2) with a lookup of each entry. The kernel only asks for
-// it where there are timeouts that make the attributes worth something.
+// ReadDirPlus is getdents(2) with a lookup of each entry. Attributes are only asked for
+// where they may be cached: an entry without is one that the kernel has not looked up.
 func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
-	moment := f.released.now()
-	return f.list(ctx, in, true, func(e fuse.DirEntry, a *api.Attr) bool {
+	moment, m := f.released.now(), f.cache.now()
+	attrs := f.cache.alive(time.Now()) > 0
+	return f.list(ctx, in, attrs, func(e fuse.DirEntry, a *api.Attr) bool {
 		eo := out.AddDirLookupEntry(e)
 		if eo == nil {
 			return false
 		}
 		if a != nil { // a node id of 0 is a name without a lookup
 			if ok, err := f.current(ctx, a, moment, true); ok && err == nil {
-				f.entryOut(*a, eo)
+				f.lookedUp(twofold.Ino(in.NodeId), e.Name, *a, m, eo)
 			}
 		}
 		return true

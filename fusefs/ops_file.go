@@ -39,7 +39,7 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 	if st := f.open(ctx, a.Ino, in.Flags&^syscall.O_TRUNC, false, &out.OpenOut); !st.Ok() {
 		return st
 	}
-	st := f.made(ctx, a, moment, &out.EntryOut)
+	st := f.made(ctx, in.NodeId, name, a, moment, &out.EntryOut)
 	if !st.Ok() {
 		f.release(out.Fh)
 	}
@@ -68,7 +68,7 @@ func (f *fsys) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Crea
 		if !st.Ok() {
 			return st
 		}
-		if st = f.made(ctx, a, moment, &out.EntryOut); !st.Ok() {
+		if st = f.made(ctx, in.NodeId, "", a, moment, &out.EntryOut); !st.Ok() {
 			f.release(out.Fh)
 		}
 		return st

@@ -11,15 +11,20 @@ import (
 	"twofold/volume/api"
 )
 
-// Lookup finds a name in a directory. A name that is not there is not cached.
+// Lookup finds a name in a directory.
 func (f *fsys) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
-	a, err := f.lookup(ctx, twofold.Ino(in.NodeId), name)
-	if err != nil {
+	dir := twofold.Ino(in.NodeId)
+	m := f.cache.now()
+	a, err := f.lookup(ctx, dir, name)
+	switch {
+	case err != nil:
 		return errno(err)
+	case a.Ino == 0:
+		return fuse.ENOENT // known here; the kernel is not to know it: see grantName
 	}
-	f.entryOut(a, out)
+	f.lookedUp(dir, name, a, m, out)
 	return fuse.OK
 }
 
@@ -30,7 +35,7 @@ func (f *fsys) lookup(ctx context.Context, dir twofold.Ino, name string) (api.At
 	for {
 		moment := f.released.now()
 		a, err := f.files.Lookup(ctx, dir, name)
-		if err != nil {
+		if err != nil || a.Ino == 0 {
 			return a, err
 		}
 		if ok, err := f.current(ctx, &a, moment, true); err != nil || ok {
@@ -41,7 +46,7 @@ func (f *fsys) lookup(ctx context.Context, dir twofold.Ino, name string) (api.At
 
 // made answers a request that made or linked an inode. It may hold no page locks,
 // but a parent's lock, so it waits for nothing.
-func (f *fsys) made(ctx context.Context, a api.Attr, moment uint64, out *fuse.EntryOut) fuse.Status {
+func (f *fsys) made(ctx context.Context, dir uint64, name string, a api.Attr, moment uint64, out *fuse.EntryOut) fuse.Status {
 	ok, err := f.current(ctx, &a, moment, false)
 	if err == nil && !ok {
 		a, err = f.attrs(ctx, a.Ino, false)
@@ -49,7 +54,7 @@ func (f *fsys) made(ctx context.Context, a api.Attr, moment uint64, out *fuse.En
 	if err != nil {
 		return errno(err)
 	}
-	f.entryOut(a, out)
+	f.entryOut(twofold.Ino(dir), name, a, out)
 	return fuse.OK
 }
 
@@ -65,7 +70,7 @@ func (f *fsys) create(cancel <-chan struct{}, in *fuse.InHeader, name string, c 
 	if err != nil {
 		return errno(err)
 	}
-	return f.made(ctx, a, moment, out)
+	return f.made(ctx, in.NodeId, name, a, moment, out)
 }
 
 // modes are a new inode's: after umask, and what was asked for, for a directory with a
@@ -111,7 +116,7 @@ func (f *fsys) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *f
 	if err != nil {
 		return errno(err)
 	}
-	return f.made(ctx, a, moment, out)
+	return f.made(ctx, in.NodeId, name, a, moment, out)
 }
 
 // Unlink is unlink(2).

@@ -13,11 +13,12 @@ import (
 func (f *fsys) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ctx := f.request(cancel, graceWait)
 	defer ctx.end()
+	m := f.cache.now()
 	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
 	if err != nil {
 		return errno(err)
 	}
-	out.SetTimeout(f.grants.attr)
+	out.SetTimeout(f.attrTimeout(a.Ino, m))
 	f.opts.statx(a, &out.Statx)
 	return fuse.OK
 }

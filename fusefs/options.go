@@ -35,11 +35,15 @@ type Options struct {
 	MaxAhead int64         // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
 	FlushAge time.Duration // written data is committed when it is this old; default 2 s
 
+	// CachedUntil is when the session's read leases end, unless the server is heard of
+	// again. Before, and behind an Invalidate, nothing is served from a cache. nil: there
+	// are no read leases, and nothing is cached. It is called often, and must be quick.
+	CachedUntil func() time.Time
+
 	Log *slog.Logger // default: discards
 
-	timeouts     timeouts // of the kernel's caches; zero but in tests
-	noACL        bool     // as with a kernel that does no POSIX ACLs; for tests
-	throughPages bool     // as with a kernel that can't map files opened for direct I/O; for tests
+	noACL        bool // as with a kernel that does no POSIX ACLs; for tests
+	throughPages bool // as with a kernel that can't map files opened for direct I/O; for tests
 }
 
 func (o *Options) setDefaults() error {

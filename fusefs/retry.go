@@ -174,6 +174,10 @@ func (p *patient) SetLock(ctx context.Context, ino twofold.Ino, l api.Lock, wait
 	return p.try(ctx, "SetLock", func() error { return p.to.SetLock(ctx, ino, l, wait) })
 }
 
+func (p *patient) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return p.try(ctx, "Forget", func() error { return p.to.Forget(ctx, inos) })
+}
+
 func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err

@@ -84,12 +84,12 @@ func testListing(t *testing.T, change func(*Options)) {
 	}
 }
 
-func TestListing(t *testing.T) { testListing(t, nil) }
+func TestListing(t *testing.T) { testListing(t, func(o *Options) { o.CachedUntil = nil }) }
 
 // TestListingPlus is the same with attributes, which the kernel asks for when it may
 // cache them.
 func TestListingPlus(t *testing.T) {
-	testListing(t, func(o *Options) { o.timeouts = timeouts{time.Second, time.Second} })
+	testListing(t, nil)
 }
 
 // TestListingUnderChanges: 10,000 entries stay, others come and go; each that stays

@@ -117,7 +117,8 @@ func body(op Op) any {
 	return nil
 }
 
-// Encode encodes a command: one version byte, then a CBOR array of its fields.
+// Encode encodes a command: one version byte, then a CBOR array of its fields. One with
+// a guard has a version of its own, and the guard before the body.
 // Body is the struct of its Op or a pointer to one (nil: the empty body).
 // errs.Invalid where it is not, errs.TooLarge over MaxCommandLen.
 func Encode(c *Command) ([]byte, error) {
@@ -137,13 +138,19 @@ func Encode(c *Command) ([]byte, error) {
 	if err != nil {
 		return nil, errs.E(op, errs.Invalid, err)
 	}
-	out := append(make([]byte, 0, len(raw)+64), CommandVersion, majorArray<<5|7)
+	out := append(make([]byte, 0, len(raw)+64+64*len(c.Guard)), CommandVersion, majorArray<<5|7)
+	if c.Guard != nil {
+		out[0], out[1] = guardedVersion, majorArray<<5|8
+	}
 	out = appendHead(out, majorUint, uint64(c.Op))
 	out = appendHead(out, majorUint, uint64(c.Session))
 	out = appendHead(out, majorUint, c.Seq)
 	out = appendHead(out, majorUint, c.Acked)
 	out = appendHead(out, majorUint, uint64(c.Writer))
 	out = appendInt(out, int64(c.Now))
+	if c.Guard != nil {
+		out = appendTargets(out, c.Guard)
+	}
 	out = append(out, raw...)
 	if len(out) > MaxCommandLen {
 		return nil, errs.Newf(op, errs.TooLarge, "command of %d bytes", len(out))
@@ -161,15 +168,19 @@ func Decode(b []byte) (*Command, error) {
 		return nil, errs.Newf(op, errs.Corrupt, "empty command")
 	case len(b) > MaxCommandLen:
 		return nil, errs.Newf(op, errs.TooLarge, "command of %d bytes", len(b))
-	case b[0] != CommandVersion:
-		return nil, errs.Newf(op, errs.Unsupported, "command of version %d, this program knows %d", b[0], CommandVersion)
+	case b[0] != CommandVersion && b[0] != guardedVersion:
+		return nil, errs.Newf(op, errs.Unsupported, "command of version %d, this program knows up to %d", b[0], guardedVersion)
 	}
+	guarded := b[0] == guardedVersion
 	r := cborReader{b: b[1:]}
-	if r.want(majorArray) != 7 {
+	if n := r.want(majorArray); !guarded && n != 7 || guarded && n != 8 {
 		r.fail(errForm)
 	}
 	c := &Command{Op: Op(r.uint(math.MaxUint16)), Session: twofold.SessionID(r.uint(math.MaxUint64)), Seq: r.uint(math.MaxUint64),
 		Acked: r.uint(math.MaxUint64), Writer: twofold.SessionID(r.uint(math.MaxUint64)), Now: twofold.Time(r.int())}
+	if guarded {
+		c.Guard = r.targets()
+	}
 	if r.err != nil {
 		return nil, errs.E(op, errs.Corrupt, r.err)
 	}
@@ -180,6 +191,36 @@ func Decode(b []byte) (*Command, error) {
 		return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", c.Op, err))
 	}
 	return c, nil
+}
+
+func appendTargets(b []byte, ts []Target) []byte {
+	b = appendHead(b, majorArray, uint64(len(ts)))
+	for _, t := range ts {
+		b = appendHead(append(b, majorArray<<5|2), majorUint, uint64(t.Ino))
+		b = appendHead(b, majorArray, uint64(len(t.Names)))
+		for _, n := range t.Names {
+			b = appendText(b, n)
+		}
+	}
+	return b
+}
+
+// targets is never nil.
+func (r *cborReader) targets() []Target {
+	ts := make([]Target, r.count(majorArray, 3))
+	for i := range ts {
+		if r.want(majorArray) != 2 {
+			r.fail(errForm)
+		}
+		ts[i].Ino = twofold.Ino(r.uint(math.MaxUint64))
+		if n := r.count(majorArray, 1); n > 0 {
+			ts[i].Names = make([]string, n)
+		}
+		for k := range ts[i].Names {
+			ts[i].Names[k] = r.text()
+		}
+	}
+	return ts
 }
 
 func corrupt(what string, err error) error {

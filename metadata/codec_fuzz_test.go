@@ -16,6 +16,10 @@ func FuzzDecodeCommand(f *testing.F) {
 	b, _ := Encode(&Command{Op: OpPutObject, Body: PutObject{Bucket: 1, Key: "k", Content: Content{Size: 3, UserMeta: map[string]string{"a": "b"}},
 		Extents: []Extent{{Len: 3, Data: []byte("abc")}}}})
 	f.Add(b)
+	b, _ = Encode(&Command{Op: OpNop, Guard: []Target{{Ino: 7, Names: []string{"a", ""}}, {Ino: 8}}})
+	f.Add(b)
+	b, _ = Encode(&Command{Op: OpNop, Guard: []Target{}})
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := Decode(b)
 		if err != nil {

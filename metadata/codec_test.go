@@ -218,6 +218,11 @@ func TestFrozen(t *testing.T) {
 		}
 		return b
 	}
+	guarded, err := Encode(&Command{Op: OpUnlink, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: Unlink{Parent: 1024, Name: Name{Comp: "x"}},
+		Guard: []Target{{Ino: 1024, Names: []string{"x", "yy"}}, {Ino: 7}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	inode := &Inode{
 		Ino: 1024, Bucket: 1, Type: TypeFile, Mode: 0o644, UID: 1, GID: 2, ModeSet: true, UIDSet: true, GIDSet: true, Nlink: 1, Rdev: 3,
 		Size: 4, Stored: 5, Atime: 6, Mtime: 7, Ctime: 8, Btime: -9, Parent: 10, Name: "n", Children: 11, Subdirs: 12, Explicit: true,
@@ -229,6 +234,7 @@ func TestFrozen(t *testing.T) {
 		got        []byte
 	}{
 		{"command", "01870e0102030424a20119040002a201617802f5", command},
+		{"guarded command", "02880e01020304248282190400826178627979820780a20119040002a1016178", guarded},
 		{"inode", "01b81f0119040002010301041901a40501060207f508f509f50a010b030c040d050e060f0710081128120a13616e140b150c16f517617418180d18196165181aa161486176181ba2616161316262626132181ca161784101181da301654352433332026176036b46554c4c5f4f424a454354181e6163181f820102", EncodeInode(inode)},
 		{"unnamed inode", "01a501190400020103010a001820f5", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeFile, Unnamed: true})},
 		{"inode with ACLs", "01a601190400020103020a00182141051822420607", EncodeInode(&Inode{Ino: 1024, Bucket: 1, Type: TypeDir, ACL: []byte{5}, DefaultACL: []byte{6, 7}})},

@@ -9,6 +9,10 @@ import (
 // it does not know, loudly, rather than diverge from its peers.
 const CommandVersion = 1
 
+// guardedVersion is that of commands with a Guard. Those without stay what programs of
+// before know.
+const guardedVersion = 2
+
 // Op is a command's operation. Numbers are on disk: append, never renumber.
 type Op uint16
 
@@ -65,6 +69,20 @@ type Command struct {
 	Writer  twofold.SessionID // server session that wrote the blobs in Body; must not have ended; 0: no blobs
 	Now     twofold.Time
 	Body    any // one of the structs below, by Op
+
+	// Guard, where not nil, is all that the command may change visibly of what there was
+	// before: whoever caches any of it was told. A command that would change more
+	// (the tree is not what its sender saw) has no effect, and its result, which is not
+	// kept, says in Unguarded what is missing. New inodes need no guard. Nil: not checked.
+	Guard []Target
+}
+
+// Target is what a command changes visibly: the attributes and content of an inode and,
+// of a directory, the entries of Names; without Names any of its entries.
+type Target struct {
+	_     struct{} `cbor:",toarray"`
+	Ino   twofold.Ino
+	Names []string // components; a directory and an object of one name are one
 }
 
 // Result is what a command returns. Kind is meaningful where Failed.
@@ -78,6 +96,11 @@ type Result struct {
 	Bucket *Bucket
 	ID     uint64 // a session's id, or a count
 	More   bool   // the command did a bounded part of its work: send it again
+
+	// Unguarded is what the command would change and its Guard does not have, by inode,
+	// names in order; Failed with errs.Conflict then, and nothing changed. It is never
+	// kept: the same command, under the same number and a better guard, runs.
+	Unguarded []Target `cbor:"-"`
 }
 
 // Conditions of S3 requests, evaluated when the command is applied. Empty: none.

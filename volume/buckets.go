@@ -45,16 +45,63 @@ func (v *Volume) CreateBucket(ctx context.Context, name twofold.BucketName, regi
 	if err := v.Placer.Writable(); err != nil {
 		return err
 	}
-	_, err := v.commit(ctx, metadata.OpCreateBucket, metadata.CreateBucket{Name: name, Region: region})
+	c, err := v.beginChange(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { c.done(err) }()
+	if err = c.add(ctx, false, bucketEntry(name)); err != nil {
+		return err
+	}
+	_, err = v.commit(ctx, metadata.OpCreateBucket, metadata.CreateBucket{Name: name, Region: region})
 	return err
+}
+
+// bucketEntry is a bucket's name in the directory of buckets.
+func bucketEntry(name twofold.BucketName) metadata.Target {
+	return metadata.Target{Ino: twofold.RootIno, Names: []string{string(name)}}
+}
+
+// addBucketRoot adds what becomes of a bucket's root when the bucket is removed.
+func (v *Volume) addBucketRoot(ctx context.Context, c *change, name twofold.BucketName) error {
+	var root twofold.Ino
+	if err := v.Meta.View(ctx, func(w metadata.View) error {
+		b, err := w.Bucket(name)
+		if err == nil {
+			root = b.Root
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	return c.add(ctx, true, metadata.Target{Ino: root})
+}
+
+// noBucket is for a change that is not of one bucket.
+func noBucket() (twofold.BucketID, error) {
+	return 0, errs.Newf("volume.change", errs.Unavailable, "the bucket is removed and made again by others")
 }
 
 // DeleteBucket implements api.BucketOps.
 func (v *Volume) DeleteBucket(ctx context.Context, name twofold.BucketName) error {
 	defer v.kick(v.kickTrash)
 	defer v.forgetBucket(name)
+	c, err := v.beginChange(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { c.done(err) }()
+	if err = c.add(ctx, false, bucketEntry(name)); err != nil {
+		return err
+	}
+	if err = v.addBucketRoot(ctx, c, name); err != nil {
+		return err
+	}
 	for {
-		res, err := v.commit(ctx, metadata.OpDeleteBucket, metadata.DeleteBucket{Name: name})
+		var res *metadata.Result
+		res, err = c.send(ctx, noBucket, func(guard []metadata.Target) (*metadata.Result, error) {
+			return v.commitGuarded(ctx, metadata.OpDeleteBucket, metadata.DeleteBucket{Name: name}, guard)
+		})
 		if err != nil || !res.More {
 			return err
 		}

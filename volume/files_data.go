@@ -19,9 +19,32 @@ func (s *Session) Open(ctx context.Context, ino twofold.Ino) (api.Attr, error) {
 	if !s.pin(ino) {
 		return api.Attr{}, errs.Newf("volume.Open", errs.Stale, "inode %d is gone", ino)
 	}
-	a, err := s.GetAttr(ctx, ino)
+	attr := s.GetAttr
+	if s.caches.Load() {
+		attr = s.attrNow // it may be what a change or a write lease of the inode waits for
+	}
+	a, err := attr(ctx, ino)
 	if err != nil {
 		s.unpin(ino)
+	}
+	return a, err
+}
+
+// attrNow is GetAttr that waits for nobody: where it is not Leased others may have
+// unflushed writes.
+func (s *Session) attrNow(ctx context.Context, ino twofold.Ino) (a api.Attr, err error) {
+	gen, err := s.v.leases.Generation(ctx)
+	if err != nil {
+		return a, err
+	}
+	var in *metadata.Inode
+	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+		in, err = w.Inode(ino)
+		return err
+	})
+	if err == nil {
+		a = attrOf(in)
+		s.grant(gen, in, &a)
 	}
 	return a, err
 }
@@ -124,6 +147,12 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	if err != nil {
 		return api.Attr{}, err
 	}
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		data.settle(err)
+		return api.Attr{}, err
+	}
+	defer func() { ch.done(err) }()
 	mtime := w.Mtime
 	if mtime == 0 {
 		mtime = twofold.Now()
@@ -149,7 +178,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	if s.v.touched.note(ino, size, res.Inode.Stored) {
 		s.v.kick(s.v.kickCompact)
 	}
-	return attrOf(res.Inode), nil
+	return s.granted(ctx, ch, res.Inode, nil), nil
 }
 
 // storeSegments makes segments durable: inline where they are few bytes, else one
@@ -225,7 +254,7 @@ func inoName(ino twofold.Ino) string {
 }
 
 // SetAttr implements api.Files.
-func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (api.Attr, error) {
+func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (now api.Attr, err error) {
 	if ino == twofold.RootIno || ino&levelBit != 0 {
 		return api.Attr{}, errs.Newf("volume.SetAttr", errs.Permission, "the attributes of this directory are fixed")
 	}
@@ -246,6 +275,11 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		defer end()
 	}
 	cmd := metadata.SetAttr{Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Size: a.Size, Atime: a.Atime, Mtime: a.Mtime, KillPriv: a.KillPriv}
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return api.Attr{}, err
+	}
+	defer func() { ch.done(err) }()
 	res, err := s.command(ctx, metadata.OpSetAttr, cmd)
 	for err == nil && res.More { // the rest of a file of very many extents
 		res, err = s.v.commit(ctx, metadata.OpSetAttr, metadata.SetAttr{Ino: ino, Size: a.Size})
@@ -257,7 +291,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		s.v.touched.note(ino, 0, res.Inode.Stored)
 		s.v.kick(s.v.kickTrash)
 	}
-	return attrOf(res.Inode), nil
+	return s.granted(ctx, ch, res.Inode, nil), nil
 }
 
 // AcquireWrite implements api.Files.
@@ -265,7 +299,13 @@ func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease,
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Lease{}, err
 	}
+	// Its holder changes the file without telling: nobody else may cache it from now on.
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return api.Lease{}, err
+	}
 	token, err := s.v.leases.Acquire(ctx, s, ino)
+	ch.done(nil)
 	if err != nil {
 		return api.Lease{}, err
 	}

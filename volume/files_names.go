@@ -123,29 +123,60 @@ func (s *Session) Lookup(ctx context.Context, dir twofold.Ino, name string) (a a
 	if kind == keypath.Level {
 		return s.lookupLevel(ctx, place{dir: p.dir, prefix: n.Comp})
 	}
-	err = s.v.observe(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
-		in, err := w.Lookup(p.dir, n)
+	var in, above *metadata.Inode
+	gen, err := s.v.observeAt(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
+		in, err = w.Lookup(p.dir, n)
+		if errs.Is(err, errs.NotFound) && s.caches.Load() && p.prefix == "" {
+			in = nil // that may be cached as well
+			above, err = w.Inode(p.dir)
+			return nil, err
+		}
 		if err != nil {
 			return nil, err
 		}
-		a = attrOf(in)
 		return []twofold.Ino{in.Ino}, nil
 	})
-	return a, err
+	switch {
+	case err != nil:
+		return a, err
+	case in == nil:
+		if s.grantName(gen, above.Bucket, p.dir, n.Comp, &a); !a.NameLeased {
+			err = errs.Newf("volume.Lookup", errs.NotFound, "no such file or directory")
+		}
+		return a, err
+	}
+	a = attrOf(in)
+	s.grant(gen, in, &a)
+	if p.prefix == "" {
+		s.grantName(gen, in.Bucket, p.dir, n.Comp, &a)
+	}
+	return a, nil
 }
 
 func (s *Session) lookupBucket(ctx context.Context, name string) (a api.Attr, err error) {
+	gen, err := s.v.leases.Generation(ctx)
+	if err != nil {
+		return a, err
+	}
+	var in *metadata.Inode
 	err = s.v.Meta.View(ctx, func(w metadata.View) error {
 		b, err := w.Bucket(twofold.BucketName(name))
 		if err != nil {
 			return err
 		}
-		in, err := w.Inode(b.Root)
-		if err == nil {
-			a = attrOf(in)
-		}
+		in, err = w.Inode(b.Root)
 		return err
 	})
+	switch {
+	case errs.Is(err, errs.NoBucket):
+		if s.grantName(gen, 0, twofold.RootIno, name, &a); a.NameLeased {
+			err = nil
+		}
+	case err == nil:
+		a = attrOf(in)
+		s.grant(gen, in, &a)
+		s.grantName(gen, 0, twofold.RootIno, name, &a)
+	}
 	return a, err
 }
 
@@ -197,11 +228,18 @@ func inLevel(n metadata.Name, prefix string) bool {
 // GetAttr implements api.Files.
 func (s *Session) GetAttr(ctx context.Context, ino twofold.Ino) (a api.Attr, err error) {
 	if ino == twofold.RootIno {
+		gen, err := s.v.leases.Generation(ctx)
+		if err != nil {
+			return a, err
+		}
 		err = s.v.Meta.View(ctx, func(w metadata.View) error {
 			all, err := w.Buckets()
 			a = rootAttr(len(all))
 			return err
 		})
+		if err == nil {
+			s.grant(gen, &metadata.Inode{Ino: ino, Nlink: a.Nlink}, &a)
+		}
 		return a, err
 	}
 	p, err := s.v.place(ino)
@@ -211,14 +249,15 @@ func (s *Session) GetAttr(ctx context.Context, ino twofold.Ino) (a api.Attr, err
 	if p.prefix != "" {
 		return s.lookupLevel(ctx, p)
 	}
-	err = s.v.observe(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
-		in, err := w.Inode(ino)
-		if err != nil {
-			return nil, err
-		}
-		a = attrOf(in)
-		return []twofold.Ino{ino}, nil
+	var in *metadata.Inode
+	gen, err := s.v.observeAt(ctx, s.id, func(w metadata.View) (_ []twofold.Ino, err error) {
+		in, err = w.Inode(ino)
+		return []twofold.Ino{ino}, err
 	})
+	if err == nil {
+		a = attrOf(in)
+		s.grant(gen, in, &a)
+	}
 	return a, err
 }
 

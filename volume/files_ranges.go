@@ -67,7 +67,7 @@ func seekHole(w metadata.View, in *metadata.Inode, off int64) (int64, error) {
 
 // CopyRange implements api.Files. The bytes stay where they are: both files refer to
 // them (rule 18).
-func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int64, error) {
+func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n int64, err error) {
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Attr{}, 0, err
 	}
@@ -86,6 +86,11 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int
 	if mtime == 0 {
 		mtime = twofold.Now()
 	}
+	ch, err := s.change(ctx, metadata.Target{Ino: c.Dst})
+	if err != nil {
+		return api.Attr{}, 0, err
+	}
+	defer func() { ch.done(err) }()
 	res, err := s.command(ctx, metadata.OpCopyRange, metadata.CopyRange{
 		Src: c.Src, SrcOff: c.SrcOff, Dst: c.Dst, DstOff: c.DstOff, Len: c.Len, Mtime: mtime, KillPriv: c.KillPriv,
 	})
@@ -94,7 +99,7 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (api.Attr, int
 	}
 	s.v.touched.note(c.Dst, 0, res.Inode.Stored)
 	s.v.kick(s.v.kickTrash)
-	return attrOf(res.Inode), int64(res.ID), nil
+	return s.granted(ctx, ch, res.Inode, nil), int64(res.ID), nil
 }
 
 func (s *Session) useBoth(ctx context.Context, c api.CopyRange) (end func(), err error) {

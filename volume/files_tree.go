@@ -11,7 +11,7 @@ import (
 )
 
 // Create implements api.Files. In the root it makes a bucket.
-func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
+func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (a api.Attr, existed bool, err error) {
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Attr{}, false, err
 	}
@@ -26,7 +26,12 @@ func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c ap
 	if c.Type != metadata.TypeDir && !keypath.CanBeFile(n.Comp) {
 		return api.Attr{}, false, errs.Newf("volume.Create", errs.Invalid, "%q can only be a directory: it stands for an empty part of a key", name)
 	}
-	res, err := s.command(ctx, metadata.OpCreate, metadata.Create{
+	ch, err := s.changeNames(ctx, false, []twofold.Ino{dir}, []nameAt{{d, n}})
+	if err != nil {
+		return api.Attr{}, false, err
+	}
+	defer func() { ch.done(err) }()
+	res, err := s.send(ctx, ch, d, metadata.OpCreate, metadata.Create{
 		Parent: d, Name: n, Type: c.Type, Mode: c.Mode, UID: c.UID, GID: c.GID,
 		Rdev: c.Rdev, Target: c.Target, Exclusive: c.Exclusive, Asked: c.Asked,
 	})
@@ -34,19 +39,27 @@ func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c ap
 		return api.Attr{}, false, err
 	}
 	if res.ID == 1 { // it was there: others may have written to it
-		a, err := s.GetAttr(ctx, res.Inode.Ino)
-		return a, true, err
+		if a, err = s.GetAttr(ctx, res.Inode.Ino); err != nil {
+			return api.Attr{}, true, err
+		}
+	} else {
+		a = s.granted(ctx, ch, res.Inode, s.entryIn(dir, d, n))
 	}
-	return attrOf(res.Inode), false, nil
+	return a, res.ID == 1, nil
 }
 
-func (s *Session) createBucket(ctx context.Context, name string, c api.Create) (api.Attr, error) {
+func (s *Session) createBucket(ctx context.Context, name string, c api.Create) (a api.Attr, err error) {
 	if c.Type != metadata.TypeDir {
 		return api.Attr{}, errs.Newf("volume.Create", errs.Permission, "only buckets (directories) can be made here")
 	}
 	if !ValidBucketName(twofold.BucketName(name)) {
 		return api.Attr{}, errs.Newf("volume.Create", errs.BadBucketName, "%q is not a bucket name", name)
 	}
+	ch, err := s.change(ctx, bucketEntry(twofold.BucketName(name)))
+	if err != nil {
+		return api.Attr{}, err
+	}
+	defer func() { ch.done(err) }()
 	res, err := s.command(ctx, metadata.OpCreateBucket, metadata.CreateBucket{
 		Name:  twofold.BucketName(name),
 		Posix: &metadata.PosixAttrs{Mode: &c.Mode, UID: &c.UID, GID: &c.GID},
@@ -54,7 +67,16 @@ func (s *Session) createBucket(ctx context.Context, name string, c api.Create) (
 	if err != nil {
 		return api.Attr{}, err
 	}
-	return attrOf(res.Inode), nil
+	return s.granted(ctx, ch, res.Inode, nil), nil
+}
+
+// entryIn is a name in the tree's directory d, where that is the directory dir as the mount
+// knows it; nil in a synthetic level, whose names are not cached.
+func (s *Session) entryIn(dir, d twofold.Ino, n metadata.Name) *nameAt {
+	if dir != d {
+		return nil
+	}
+	return &nameAt{d, n}
 }
 
 // Tmpfile implements api.Files. In the root there is no bucket that it could be in.
@@ -77,7 +99,7 @@ func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a
 }
 
 // Link implements api.Files.
-func (s *Session) Link(ctx context.Context, ino, dir twofold.Ino, name string) (api.Attr, error) {
+func (s *Session) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Attr{}, err
 	}
@@ -88,11 +110,19 @@ func (s *Session) Link(ctx context.Context, ino, dir twofold.Ino, name string) (
 	if err != nil {
 		return api.Attr{}, err
 	}
-	res, err := s.command(ctx, metadata.OpLink, metadata.Link{Ino: ino, Parent: d, Name: n})
+	c, err := s.changeNames(ctx, false, []twofold.Ino{dir}, []nameAt{{d, n}})
 	if err != nil {
 		return api.Attr{}, err
 	}
-	return attrOf(res.Inode), nil
+	defer func() { c.done(err) }()
+	if err = c.add(ctx, false, metadata.Target{Ino: ino}); err != nil {
+		return api.Attr{}, err
+	}
+	res, err := s.send(ctx, c, d, metadata.OpLink, metadata.Link{Ino: ino, Parent: d, Name: n})
+	if err != nil {
+		return api.Attr{}, err
+	}
+	return s.granted(ctx, c, res.Inode, s.entryIn(dir, d, n)), nil
 }
 
 // Unlink implements api.Files.
@@ -104,8 +134,22 @@ func (s *Session) Unlink(ctx context.Context, dir twofold.Ino, name string) erro
 	if err != nil {
 		return err
 	}
-	_, err = s.command(ctx, metadata.OpUnlink, metadata.Unlink{Parent: d, Name: n})
+	err = s.remove(ctx, dir, nameAt{d, n}, metadata.OpUnlink, metadata.Unlink{Parent: d, Name: n})
 	s.v.kick(s.v.kickReaper)
+	return err
+}
+
+// remove sends a command that removes an entry which the mount knows in directory dir.
+func (s *Session) remove(ctx context.Context, dir twofold.Ino, at nameAt, op metadata.Op, body any) error {
+	c, err := s.changeNames(ctx, false, []twofold.Ino{dir}, []nameAt{at})
+	if err != nil {
+		return err
+	}
+	defer func() { c.done(err) }()
+	if err = s.resolved(ctx, c, at); err != nil {
+		return err
+	}
+	_, err = s.send(ctx, c, at.dir, op, body)
 	return err
 }
 
@@ -113,20 +157,37 @@ func (s *Session) Unlink(ctx context.Context, dir twofold.Ino, name string) erro
 func (s *Session) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
 	if dir == twofold.RootIno {
 		defer s.v.forgetBucket(twofold.BucketName(name))
-		res, err := s.command(ctx, metadata.OpDeleteBucket, metadata.DeleteBucket{Name: twofold.BucketName(name)})
-		if err == nil && res.More {
-			return s.v.DeleteBucket(ctx, twofold.BucketName(name))
-		}
-		return err
+		return s.removeBucket(ctx, twofold.BucketName(name))
 	}
 	d, n, err := s.v.target("volume.Rmdir", dir, name)
 	if err != nil {
 		return err
 	}
-	_, err = s.command(ctx, metadata.OpRmdir, metadata.Rmdir{Parent: d, Name: n})
+	err = s.remove(ctx, dir, nameAt{d, n}, metadata.OpRmdir, metadata.Rmdir{Parent: d, Name: n})
 	s.v.kick(s.v.kickReaper)
 	return err
 }
+
+func (s *Session) removeBucket(ctx context.Context, name twofold.BucketName) error {
+	c, err := s.change(ctx, bucketEntry(name))
+	if err != nil {
+		return err
+	}
+	defer func() { c.done(err) }()
+	if err = s.v.addBucketRoot(ctx, c, name); err != nil {
+		return err
+	}
+	res, err := c.send(ctx, noBucket, func(guard []metadata.Target) (*metadata.Result, error) {
+		return s.commandGuarded(ctx, metadata.OpDeleteBucket, metadata.DeleteBucket{Name: name}, guard)
+	})
+	if err == nil && res.More {
+		return s.v.DeleteBucket(ctx, name)
+	}
+	return err
+}
+
+// renameExchange is RENAME_EXCHANGE, renameat2(2).
+const renameExchange = 2
 
 // Rename implements api.Files. Buckets can't be renamed: mv falls back to copying.
 func (s *Session) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
@@ -141,7 +202,18 @@ func (s *Session) Rename(ctx context.Context, oldDir twofold.Ino, oldName string
 	if err != nil {
 		return err
 	}
-	_, err = s.command(ctx, metadata.OpRename, metadata.Rename{
+	// An exchange can give a directory the place of an object beside one: names that the
+	// mount does not know of.
+	names := []nameAt{{od, on}, {nd, nn}}
+	c, err := s.changeNames(ctx, flags&renameExchange != 0, []twofold.Ino{oldDir, newDir}, names)
+	if err != nil {
+		return err
+	}
+	defer func() { c.done(err) }()
+	if err = s.resolved(ctx, c, names...); err != nil {
+		return err
+	}
+	_, err = s.send(ctx, c, od, metadata.OpRename, metadata.Rename{
 		OldParent: od, OldName: on, NewParent: nd, NewName: nn, Flags: flags,
 	})
 	s.v.kick(s.v.kickReaper)
@@ -158,19 +230,41 @@ func (s *Session) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, m
 		return nil, false, err
 	}
 	var out []api.DirEntry
+	var items []metadata.DirItem
 	var more bool
-	err = s.v.observe(ctx, s.id, func(w metadata.View) (inos []twofold.Ino, err error) {
-		out, more, inos, err = s.v.readPlace(w, p, cursor, max, attrs)
+	gen, err := s.v.observeAt(ctx, s.id, func(w metadata.View) (inos []twofold.Ino, err error) {
+		out, more, items, err = s.v.readPlace(w, p, cursor, max, attrs)
+		for _, it := range items {
+			if attrs && it.Inode != nil {
+				inos = append(inos, it.Ino)
+			}
+		}
 		return inos, err
 	})
+	if err == nil && attrs {
+		s.grantItems(gen, p, out, items)
+	}
 	return out, !more, err
+}
+
+// grantItems is grant and grantName for the entries of a listing.
+func (s *Session) grantItems(gen uint64, p place, out []api.DirEntry, items []metadata.DirItem) {
+	for i, it := range items {
+		if it.Inode == nil { // a synthetic level
+			continue
+		}
+		s.grant(gen, it.Inode, &out[i].Attr)
+		if p.prefix == "" {
+			s.grantName(gen, it.Inode.Bucket, p.dir, it.Name.Comp, &out[i].Attr)
+		}
+	}
 }
 
 // readPlace lists a directory or a synthetic level in one snapshot. Each synthetic
 // level below shows once: components that share it are next to each other, but for
 // shorter ones with names of their own in between, so the last one shown is in the
-// cursor's component.
-func (v *Volume) readPlace(w metadata.View, p place, cursor string, max int, attrs bool) (out []api.DirEntry, more bool, inos []twofold.Ino, err error) {
+// cursor's component. Of each entry there is the item, which is empty for a level.
+func (v *Volume) readPlace(w metadata.View, p place, cursor string, max int, attrs bool) (out []api.DirEntry, more bool, shows []metadata.DirItem, err error) {
 	depth := 1 // levels below p begin at this one
 	if p.prefix != "" {
 		depth += levelDepth(p.prefix)
@@ -189,7 +283,7 @@ func (v *Volume) readPlace(w metadata.View, p place, cursor string, max int, att
 			cursor = it.Cursor
 			if p.prefix != "" && !inLevel(it.Name, p.prefix) {
 				if len(it.Name.Comp) >= len(p.prefix) && it.Name.Comp[:len(p.prefix)] > p.prefix {
-					return out, false, inos, nil
+					return out, false, shows, nil
 				}
 				continue
 			}
@@ -198,18 +292,19 @@ func (v *Volume) readPlace(w metadata.View, p place, cursor string, max int, att
 				if deeper != shown {
 					shown = deeper
 					out = append(out, api.DirEntry{Name: names[depth-1], Cursor: cursor, Attr: v.levelAttr(place{dir: p.dir, prefix: deeper})})
+					shows = append(shows, metadata.DirItem{})
 				}
 				continue
 			}
 			e := api.DirEntry{Name: names[len(names)-1], Cursor: cursor, Attr: api.Attr{Ino: it.Ino, Type: it.Type}}
 			if attrs && it.Inode != nil {
 				e.Attr = attrOf(it.Inode)
-				inos = append(inos, it.Ino)
 			}
 			out = append(out, e)
+			shows = append(shows, it)
 		}
 	}
-	return out, more, inos, nil
+	return out, more, shows, nil
 }
 
 // levelDepth is how many levels deep the level with the prefix is.

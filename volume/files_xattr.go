@@ -170,6 +170,11 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 	}
 	flags &^= api.XattrKillSetGID
 	space, key := locate(name, value)
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return err
+	}
+	defer func() { ch.done(err) }()
 	n, err := s.inode(ctx, ino)
 	if err != nil {
 		return err
@@ -180,7 +185,7 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 			return errs.Newf(op, errs.Exists, "attribute %q exists", name)
 		}
 		flags = 0
-		if _, err := s.v.commit(ctx, metadata.OpSetXattrs, metadata.SetXattrs{Ino: ino, Space: where, Name: k, Remove: true}); err != nil {
+		if _, err = s.v.commit(ctx, metadata.OpSetXattrs, metadata.SetXattrs{Ino: ino, Space: where, Name: k, Remove: true}); err != nil {
 			return err
 		}
 	}
@@ -194,7 +199,12 @@ func (s *Session) SetXattr(ctx context.Context, ino twofold.Ino, name string, va
 // setACL sets an ACL, or removes it where value is empty. Flags that say whether it may
 // be there already are not looked at, as on Linux.
 func (s *Session) setACL(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
-	_, err := s.command(ctx, metadata.OpSetACL, metadata.SetACL{
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return err
+	}
+	defer func() { ch.done(err) }()
+	_, err = s.command(ctx, metadata.OpSetACL, metadata.SetACL{
 		Ino: ino, Default: name == acl.DefaultName, Value: value, KillSetGID: flags&api.XattrKillSetGID != 0,
 	})
 	return err
@@ -226,6 +236,11 @@ func (s *Session) RemoveXattr(ctx context.Context, ino twofold.Ino, name string)
 	if err != nil {
 		return err
 	}
+	ch, err := s.change(ctx, metadata.Target{Ino: ino})
+	if err != nil {
+		return err
+	}
+	defer func() { ch.done(err) }()
 	space, key, ok := find(n, name)
 	if !ok {
 		// The command decides: it is the one that comes in order.

@@ -28,6 +28,7 @@ type memStore struct {
 	index uint64
 	fail  func(*metadata.Command) error // before a command is applied
 	enter func(*metadata.Command)       // likewise, but several at once; set before the volume is opened
+	after func(*metadata.Command)       // behind one that was
 }
 
 func newMemStore(t testing.TB) *memStore {
@@ -36,6 +37,13 @@ func newMemStore(t testing.TB) *memStore {
 		t.Fatal(err)
 	}
 	return &memStore{m: m}
+}
+
+// failing has fn called before each command is applied; also while others apply some.
+func (s *memStore) failing(fn func(*metadata.Command) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fn
 }
 
 func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Result, error) {
@@ -57,6 +65,9 @@ func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Resu
 	res, err := s.m.ApplyBatch([]fsm.Entry{{Index: s.index, Term: 1, Data: b}})
 	if err != nil {
 		return nil, err
+	}
+	if s.after != nil {
+		s.after(c)
 	}
 	r := &res[0]
 	if r.Failed {
@@ -214,6 +225,8 @@ func (m *mount) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	}
 	return m.s.ReleaseWrite(ctx, ino, token)
 }
+
+func (m *mount) Invalidate(context.Context, []api.Stale) error { return nil }
 
 func (m *mount) Held() api.Held {
 	m.mu.Lock()

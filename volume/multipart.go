@@ -192,9 +192,10 @@ func (v *Volume) CompleteUpload(ctx context.Context, in *api.CompleteInput) (api
 			Headers: up.Headers, UserMeta: up.UserMeta, Class: up.Class, Posix: up.Posix,
 		},
 	}
-	res, err := v.commit(ctx, metadata.OpCompleteUpload, cmd)
+	predict := atKey(up.Bucket, in.Bucket, up.Key, false)
+	res, err := v.commitIn(ctx, up.Bucket, metadata.OpCompleteUpload, cmd, predict)
 	for err == nil && res.More { // very many parts that are not listed go first
-		res, err = v.commit(ctx, metadata.OpCompleteUpload, cmd)
+		res, err = v.commitIn(ctx, up.Bucket, metadata.OpCompleteUpload, cmd, predict)
 	}
 	v.kick(v.kickReaper)
 	v.kick(v.kickTrash)

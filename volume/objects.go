@@ -31,7 +31,8 @@ func (v *Volume) DeleteObject(ctx context.Context, bn twofold.BucketName, k twof
 			go v.commit(v.ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond})
 			return nil
 		}
-		_, err = v.commit(ctx, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond})
+		_, err = v.commitIn(ctx, b.ID, metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: full, Cond: cond},
+			atKey(b.ID, b.Name, full, true))
 		return err
 	})
 	v.kick(v.kickReaper)
@@ -114,7 +115,7 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 				return err
 			}
 			defer end()
-			res, err := v.commit(ctx, metadata.OpCopyObject, cmd)
+			res, err := v.commitIn(ctx, b.ID, metadata.OpCopyObject, cmd, atKey(b.ID, b.Name, in.Key, false))
 			if err == nil {
 				info = objectInfo(in.Key, res.Inode)
 			}

@@ -62,7 +62,7 @@ func (v *Volume) PutObject(ctx context.Context, in *api.PutInput) (api.ObjectInf
 			return err
 		}
 		defer end()
-		res, err := v.commit(ctx, metadata.OpPutObject, cmd)
+		res, err := v.commitIn(ctx, b.ID, metadata.OpPutObject, cmd, atKey(b.ID, b.Name, in.Key, false))
 		if err == nil {
 			info = objectInfo(in.Key, res.Inode)
 		}

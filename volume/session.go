@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"twofold"
@@ -24,6 +25,7 @@ type Session struct {
 	token  []byte
 	node   string // procid of the mount
 	holder api.Holder
+	caches atomic.Bool   // it takes read leases
 	over   chan struct{} // closed when the session has ended
 
 	mu        sync.Mutex
@@ -263,14 +265,18 @@ func (v *Volume) expire(ctx context.Context) {
 // command applies a command that a mount's call asks for, under the call's number,
 // so that it has its effect once. Calls made in this process have no number.
 func (s *Session) command(ctx context.Context, op metadata.Op, body any) (*metadata.Result, error) {
+	return s.commandGuarded(ctx, op, body, nil)
+}
+
+func (s *Session) commandGuarded(ctx context.Context, op metadata.Op, body any, guard []metadata.Target) (*metadata.Result, error) {
 	seq, ok := api.SeqOf(ctx)
 	if !ok {
-		return s.v.commit(ctx, op, body)
+		return s.v.commitGuarded(ctx, op, body, guard)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	return s.v.Meta.Apply(ctx, &metadata.Command{
 		Op: op, Session: s.id, Seq: seq.N, Acked: seq.Acked,
-		Writer: s.v.writer, Now: twofold.Now(), Body: body,
+		Writer: s.v.writer, Now: twofold.Now(), Body: body, Guard: guard,
 	})
 }

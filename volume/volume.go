@@ -218,13 +218,17 @@ const commitTimeout = 30 * time.Second
 // commit applies a command under this process's session. The caller's ctx gives
 // values, not its end: once sent, the outcome is waited for.
 func (v *Volume) commit(ctx context.Context, op metadata.Op, body any) (*metadata.Result, error) {
+	return v.commitGuarded(ctx, op, body, nil)
+}
+
+func (v *Volume) commitGuarded(ctx context.Context, op metadata.Op, body any, guard []metadata.Target) (*metadata.Result, error) {
 	seq := v.seqs.next()
 	defer v.seqs.done(seq)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	return v.Meta.Apply(ctx, &metadata.Command{
 		Op: op, Session: v.writer, Seq: seq, Acked: v.seqs.acked(),
-		Writer: v.writer, Now: twofold.Now(), Body: body,
+		Writer: v.writer, Now: twofold.Now(), Body: body, Guard: guard,
 	})
 }
 
@@ -232,21 +236,28 @@ func (v *Volume) commit(ctx context.Context, op metadata.Op, body any) (*metadat
 // the inodes whose content or size it looked at, and what was written to those
 // under leases of sessions other than self is in the snapshot.
 func (v *Volume) observe(ctx context.Context, self twofold.SessionID, fn func(metadata.View) ([]twofold.Ino, error)) error {
+	_, err := v.observeAt(ctx, self, fn)
+	return err
+}
+
+// observeAt is observe that tells the generation of the lease table before the last
+// snapshot.
+func (v *Volume) observeAt(ctx context.Context, self twofold.SessionID, fn func(metadata.View) ([]twofold.Ino, error)) (gen uint64, err error) {
 	for {
-		gen, err := v.leases.Generation(ctx)
+		gen, err = v.leases.Generation(ctx)
 		if err != nil {
-			return err
+			return gen, err
 		}
 		var inos []twofold.Ino
 		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
 			inos, err = fn(w)
 			return err
 		}); err != nil {
-			return err
+			return gen, err
 		}
 		ok, err := v.leases.Settled(ctx, gen, self, inos...)
 		if err != nil || ok {
-			return err
+			return gen, err
 		}
 	}
 }

@@ -61,7 +61,7 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	dial, stopDial := context.WithTimeout(ctx, dialTimeout)
 	defer stopDial()
 	client, err := remote.Dial(dial, remote.Options{
-		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(),
+		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
 	})
 	if err != nil {
 		if errs.Is(err, errs.Canceled) {
@@ -75,6 +75,7 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	if from != f.endpoint {
 		opts.Source = from // as fstab has it: mount(8) compares them
 	}
+	opts.CachedUntil = client.CachedUntil
 	if opts.Root, err = src.root(dial, client); err == nil {
 		m.server, err = fusefs.Mount(opts, client)
 	}
@@ -194,6 +195,17 @@ func (l *lateHolder) Recall(ctx context.Context, ino twofold.Ino, token uint64) 
 	select {
 	case <-l.there:
 		return l.h.Recall(ctx, ino, token)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Invalidate implements api.Holder. As Recall it waits: the kernel may have looked
+// something up already.
+func (l *lateHolder) Invalidate(ctx context.Context, stale []api.Stale) error {
+	select {
+	case <-l.there:
+		return l.h.Invalidate(ctx, stale)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

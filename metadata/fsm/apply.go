@@ -37,6 +37,8 @@ type applier struct {
 	// Of the command under way:
 	cmd    *metadata.Command
 	inodes map[twofold.Ino]held
+	made   twofold.Ino // the first inode that it made, 0: none; those behind it are its own as well
+	named  []name      // entries that came, went or changed; only noted where there is a guard
 	claims claims
 	growth map[twofold.BucketID]share // of the buckets' counts
 	// unbounded: a quota does not refuse it
@@ -63,8 +65,8 @@ func (a *applier) apply(c *metadata.Command) (*metadata.Result, error) {
 		return res, err
 	}
 	res, err := a.run(c)
-	if err != nil {
-		return nil, err
+	if err != nil || res.Unguarded != nil {
+		return res, err // an unguarded one comes again
 	}
 	return res, a.keep(w, c, res)
 }
@@ -85,7 +87,7 @@ func failed(r *refusal) *metadata.Result {
 // run executes a command, all or nothing.
 func (a *applier) run(c *metadata.Command) (*metadata.Result, error) {
 	a.begin()
-	a.cmd = c
+	a.cmd, a.made, a.named = c, 0, a.named[:0]
 	clear(a.inodes)
 	a.claims.reset()
 	clear(a.growth)
@@ -94,6 +96,12 @@ func (a *applier) run(c *metadata.Command) (*metadata.Result, error) {
 	var res *metadata.Result
 	if err == nil {
 		res, err = a.dispatch(c)
+	}
+	if err == nil && c.Guard != nil {
+		if missing := a.unguarded(c.Guard); missing != nil {
+			a.rollback()
+			return &metadata.Result{Failed: true, Kind: errs.Conflict, Msg: "it would change what its guard does not have", Unguarded: missing}, nil
+		}
 	}
 	if err == nil {
 		err = a.flush()

@@ -65,6 +65,9 @@ func (a *applier) newInode(b twofold.BucketID, t metadata.Type) (*metadata.Inode
 	if err != nil {
 		return nil, err
 	}
+	if a.made == 0 {
+		a.made = twofold.Ino(n)
+	}
 	now := a.cmd.Now
 	i := &metadata.Inode{Ino: twofold.Ino(n), Bucket: b, Type: t, Atime: now, Mtime: now, Ctime: now, Btime: now, Version: 1}
 	if t == metadata.TypeDir {

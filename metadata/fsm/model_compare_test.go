@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -15,13 +16,23 @@ import (
 // both runs a command on the machine and on the model, and compares.
 func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	d.t.Helper()
-	before := d.m.counts()
-	res := d.do(op, c)
-	if res.Failed && res.Kind == errs.Quota {
-		defer d.lift(before)()
-		res = d.do(op, c)
+	counts := d.m.counts()
+	probe := d.rnd.IntN(3) == 0 // it takes longer than the rest
+	var before map[*mnode]visible
+	var res metadata.Result
+	var guard []metadata.Target
+	if probe {
+		before = d.m.visible()
+		res, guard = d.guarded(op, c)
 	} else {
-		defer d.within(before)
+		res = d.do(op, c)
+	}
+	if res.Failed && res.Kind == errs.Quota {
+		defer d.lift(counts)()
+		res = d.do(op, c)
+		probe = false // before it was refused
+	} else {
+		defer d.within(counts)
 	}
 	if res.Failed && res.Kind == errs.Conflict && strings.Contains(res.Msg, "not referred to") {
 		return // a blob that was given up is offered again: the model knows no blobs
@@ -34,6 +45,9 @@ func both[C any](d *duel, op metadata.Op, c C, run func(C) outcome) {
 	}
 	if res.Bucket != nil && op == metadata.OpCreateBucket {
 		d.m.buckets[res.Bucket.Name].id = res.Bucket.ID
+	}
+	if probe {
+		d.checkGuard(fmt.Sprintf("%T %+v", c, c), before, guard)
 	}
 	d.compare()
 	d.view(func(v metadata.View) { // what the result says is what is there

@@ -30,6 +30,7 @@ func (a *applier) name(dir *metadata.Inode, comp string, i *metadata.Inode) {
 	isDir := i.Type == metadata.TypeDir
 	e := metadata.Entry{Ino: i.Ino, Type: i.Type}
 	a.set(entryKey(dir.Ino, entrySuffix(comp, isDir)), metadata.EncodeEntry(&e))
+	a.note(dir, comp)
 	dir.Children++
 	if isDir {
 		dir.Subdirs++
@@ -52,6 +53,7 @@ func (a *applier) name(dir *metadata.Inode, comp string, i *metadata.Inode) {
 func (a *applier) unname(dir *metadata.Inode, comp string, i *metadata.Inode) error {
 	isDir := i.Type == metadata.TypeDir
 	a.del(entryKey(dir.Ino, entrySuffix(comp, isDir)))
+	a.note(dir, comp)
 	dir.Children--
 	a.changed(dir)
 	a.touch(i)

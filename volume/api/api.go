@@ -37,6 +37,15 @@ type Attr struct {
 	Btime   twofold.Time
 	Version uint64 // changes whenever content does
 	ETag    string
+
+	// Leased: the session is a reader of the inode, so that these attributes and what
+	// they are of (content; of a directory the names) may be cached until
+	// Holder.Invalidate says otherwise. NameLeased, of Lookup: the session is a reader of
+	// the directory, so that the entry may be cached likewise. See Holder.Invalidate for
+	// what is to be kept in mind. On the wire they are there for sessions that asked
+	// for them (attrwire.go).
+	Leased     bool
+	NameLeased bool
 }
 
 // SetAttr changes attributes; nil fields stay. The volume decides ctime.
@@ -128,6 +137,8 @@ type StatFS struct {
 // directory of buckets: Create there makes a bucket, Rmdir removes an empty one.
 // Safe for concurrent use.
 type Files interface {
+	// Lookup finds a name. errs.NotFound where it isn't there; or, where the session may
+	// cache that it isn't, no error and an Attr with Ino 0 and NameLeased.
 	Lookup(ctx context.Context, dir twofold.Ino, name string) (Attr, error)
 	GetAttr(ctx context.Context, ino twofold.Ino) (Attr, error)
 	SetAttr(ctx context.Context, ino twofold.Ino, a SetAttr) (Attr, error)
@@ -148,7 +159,8 @@ type Files interface {
 	ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) (entries []DirEntry, eof bool, err error)
 
 	// Open pins the inode: its content stays after the last unlink, until as many
-	// Releases. errs.Stale where it is gone.
+	// Releases. errs.Stale where it is gone. It waits for nobody in a session that takes
+	// read leases: the attributes are current where they are Leased.
 	Open(ctx context.Context, ino twofold.Ino) (Attr, error)
 	Release(ctx context.Context, ino twofold.Ino) error
 	// Read fills p from off and returns how many bytes there were (short only at
@@ -189,6 +201,11 @@ type Files interface {
 	// succeeds uses the promise up; 0 gives all of it back, as the session's end does.
 	Promise(ctx context.Context, n int64) (int64, error)
 
+	// Forget gives back the read leases of inodes, at most MaxForget. What of them was
+	// asked for before Forget returned is not cached: the answer's lease may be
+	// among those given back. Nothing is waited for.
+	Forget(ctx context.Context, inos []twofold.Ino) error
+
 	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
 
 	// GetLock returns a lock that conflicts with l, fcntl(2)'s F_GETLK; found is
@@ -205,6 +222,9 @@ type Files interface {
 // file's group nor privileged, so the set-group-ID bit goes.
 const XattrKillSetGID = 1 << 8
 
+// MaxForget is the most inodes of one Forget.
+const MaxForget = 4096
+
 // MaxPromise is the most bytes that a session is promised at a time.
 const MaxPromise = 1 << 30
 
@@ -220,12 +240,32 @@ type Holder interface {
 	// says that what is held can't be written now (no space, too few drives): it is
 	// kept, and the lease with it; whoever asked for the inode is refused.
 	Recall(ctx context.Context, ino twofold.Ino, token uint64) error
+	// Invalidate takes read leases back, before what they are of changes: it returns when
+	// nobody on this machine is served any of it from a cache any more (or when the
+	// kernel's timeouts have run out), and the change waits for that, unless the session
+	// was silent for the lease term. It must depend on no FUSE request in flight. An answer
+	// that was asked for before an Invalidate of what it is about, and comes
+	// after it began, is not to be cached, whatever it says of leases. It may come
+	// more than once, at the same time as others, and for what was never leased.
+	// An error has it sent again.
+	Invalidate(ctx context.Context, stale []Stale) error
 	// Held lists the leases and open files the holder believes to have, for a
 	// server that came back without memory of them.
 	Held() Held
 	// Lost tells that the session ended on the server's side: every lease is gone,
 	// and unflushed bytes can not be saved any more (EIO at fsync and close).
 	Lost(err error)
+}
+
+// Stale is what is not to be cached any more: without Names the whole lease of Ino, that
+// is attributes, content and all names. With Names it is these names and the
+// attributes of the directory, and the lease on other names stays, unless Drop: then
+// all of it goes, as without Names (a directory that others change and nobody looks at).
+type Stale struct {
+	_     struct{}    `cbor:",toarray"`
+	Ino   twofold.Ino // never 0
+	Names []string    // as Lookup is given them
+	Drop  bool
 }
 
 // Held is a session's leases and pins.

@@ -1,5 +1,5 @@
-// Package lease is the table of write leases: which mount may hold unwritten bytes
-// of which inode. It lives in the server's memory; what makes it safe across a
+// Package lease is the table of leases: which mount may hold unwritten bytes of which
+// inode (this file), and which mounts cache what (readers.go, change.go). It lives in the server's memory; what makes it safe across a
 // restart is that holders come back and say what they held before anybody is
 // answered (see Table.Ready), and what makes it safe against a holder that never
 // comes back is the term.
@@ -55,10 +55,11 @@ type Table struct {
 	mu        sync.Mutex
 	inodes    map[twofold.Ino]*state
 	lastToken uint64
-	gen       uint64                 // counts releases
+	gen       uint64                 // counts releases, and changes that ended
 	released  map[twofold.Ino]uint64 // gen at which a lease was released last
 	floor     uint64                 // releases up to here are forgotten
 	isReady   bool
+	readers   readers
 }
 
 type state struct {
@@ -83,6 +84,7 @@ func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table
 		term: term, log: log, done: done, ready: make(chan struct{}),
 		inodes:    map[twofold.Ino]*state{},
 		released:  map[twofold.Ino]uint64{},
+		readers:   newReaders(),
 		lastToken: uint64(time.Now().UnixNano()),
 	}
 }
@@ -465,6 +467,8 @@ func (t *Table) ReleaseAll(id twofold.SessionID) {
 			t.dropLocked(ino, s)
 		}
 	}
+	t.forgetReader(id)
+	delete(t.readers.sessions, id)
 }
 
 // Leased reports whether somebody holds the inode's write lease.

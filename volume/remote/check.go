@@ -19,6 +19,8 @@ const (
 	maxSegments = 1 << 16
 	maxETag     = 128            // bytes
 	maxPromise  = api.MaxPromise // bytes
+	maxForget   = api.MaxForget
+	maxStale    = 1 << 16 // inodes and names of one Invalidate
 )
 
 // checker is a request that can tell whether it makes sense.
@@ -68,6 +70,32 @@ func first(all ...error) error {
 func (r beginReq) check() error {
 	if len(r.Node) > maxNode {
 		return bad("a node's name of %d bytes", len(r.Node))
+	}
+	return nil
+}
+
+func (r forgetReq) check() error {
+	if len(r.Inos) > maxForget {
+		return bad("%d inodes to forget", len(r.Inos))
+	}
+	for _, ino := range r.Inos {
+		if err := checkIno(ino); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r invalidateReq) check() error {
+	n := len(r.Stale)
+	for _, s := range r.Stale {
+		if err := checkIno(s.Ino); err != nil {
+			return err
+		}
+		n += len(s.Names)
+	}
+	if n > maxStale {
+		return bad("%d inodes and names to invalidate", n)
 	}
 	return nil
 }

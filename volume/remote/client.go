@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"twofold"
 	"twofold/cluster/rpc"
@@ -35,7 +36,9 @@ type Client struct {
 	promised int64               // bytes of Promise answered less those of Writes answered
 	locks    lockTable           // guarded by itself
 	recalls  map[leaseReq]*recall
-	closing  bool // Close was called: the session's end is no loss
+	heard    time.Time     // when the last keep-alive was sent that was answered
+	term     time.Duration // of read leases; 0: the server gives none
+	closing  bool          // Close was called: the session's end is no loss
 }
 
 var _ api.Files = (*Client)(nil)
@@ -89,6 +92,33 @@ func (c *Client) SessionID() twofold.SessionID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
+}
+
+// CachedUntil is when the read leases of the session end, unless the server is heard of
+// again: the mount serves nothing from a cache behind it. The zero time where the server
+// gives none.
+func (c *Client) CachedUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.term == 0 || c.heard.IsZero() {
+		return time.Time{}
+	}
+	return c.heard.Add(c.term)
+}
+
+// alive notes that the server has heard of us: of something sent at t, or later. False
+// when the read leases had ended by then: the server may have given up waiting for us, and
+// what is cached is not to come to life again.
+func (c *Client) alive(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.term > 0 && time.Now().After(c.heard.Add(c.term)) {
+		return false
+	}
+	if t.After(c.heard) {
+		c.heard = t
+	}
+	return true
 }
 
 // Close ends the session on the server, as far as that can be reached until ctx

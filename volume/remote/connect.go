@@ -42,7 +42,11 @@ func (c *Client) keepAlive(l *link) {
 		case <-tick.C:
 		}
 		// Urgent, so that it does not wait behind calls that wait.
+		sent := time.Now()
 		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
+		if err == nil && !c.alive(sent) {
+			l.conn.Close() // with the next connection the holder drops what it has cached
+		}
 		if errs.Is(err, errs.Fenced) {
 			l.conn.Close() // Resume will hear the same and deal with it
 		}
@@ -96,6 +100,9 @@ func (c *Client) try(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	n, err := c.attach(ctx, conn)
+	if err == nil && c.opts.Caches {
+		err = c.cache(ctx, conn)
+	}
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -134,6 +141,7 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	c.numbers, c.token, c.id = nil, nil, 0
 	clear(c.opens) // nothing in flight is still to be counted: see unlink
 	c.promised = 0
+	c.heard, c.term = time.Time{}, 0
 	c.mu.Unlock()
 	c.locks.loseAll(err)
 	c.opts.Holder.Lost(err)
@@ -152,6 +160,23 @@ func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	defer c.mu.Unlock()
 	c.id, c.token, c.numbers = a.ID, a.Token, newNumbers()
 	return c.numbers, nil
+}
+
+// cache asks for read leases in the session that conn was attached to.
+func (c *Client) cache(ctx context.Context, conn *rpc.Conn) error {
+	var a cacheAns
+	sent := time.Now()
+	_, err := conn.Call(ctx, &rpc.Call{Method: mCache, Reply: &a, Urgent: true})
+	if errs.Is(err, errs.Unsupported) {
+		err, a = nil, cacheAns{}
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard, c.term = sent, a.Term
+	return nil
 }
 
 func (c *Client) openFiles() []api.HeldOpen {

@@ -121,6 +121,9 @@ func (h hooked) GetLock(ctx context.Context, ino twofold.Ino, l api.Lock) (api.L
 func (h hooked) SetLock(ctx context.Context, ino twofold.Ino, l api.Lock, wait bool) error {
 	return no(h.hook(ctx, "SetLock", ino, l, wait))
 }
+func (h hooked) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return no(h.hook(ctx, "Forget", inos))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }
@@ -224,6 +227,7 @@ type fakeSession struct {
 	pins         map[twofold.Ino]int
 	disconnected int
 	alive        int
+	caches       bool // Cache was called
 }
 
 var _ Session = (*fakeSession)(nil)
@@ -233,6 +237,12 @@ func (s *fakeSession) Token() []byte {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
 	return s.st.records[s.id].token
+}
+func (s *fakeSession) Cache() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.caches = true
+	return time.Minute
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
 func (s *fakeSession) Locks() api.Locks      { return fakeLocks{s, s.st.table()} } // of the server that has the session
@@ -363,10 +373,15 @@ func (n *node) kill() {
 type mount struct {
 	onRecall func(ctx context.Context, ino twofold.Ino, token uint64) error
 
+	onInvalidate func(ctx context.Context, stale []api.Stale) error
+
 	onLost func()
+
+	caches bool
 
 	mu   sync.Mutex
 	held api.Held
+	asks int // calls of Held
 	lost []error
 }
 
@@ -379,9 +394,17 @@ func (m *mount) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	return m.onRecall(ctx, ino, token)
 }
 
+func (m *mount) Invalidate(ctx context.Context, stale []api.Stale) error {
+	if m.onInvalidate == nil {
+		return nil
+	}
+	return m.onInvalidate(ctx, stale)
+}
+
 func (m *mount) Held() api.Held {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asks++
 	return m.held
 }
 
@@ -402,7 +425,7 @@ func (m *mount) losses() int {
 
 func dialNode(t testing.TB, addr string, m *mount) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
+	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,8 @@ func (c *Client) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, ma
 
 // Open implements api.Files. One whose context ended is released in the background.
 func (c *Client) Open(ctx context.Context, ino twofold.Ino) (a api.Attr, err error) {
-	err = do(ctx, c, change{method: mOpen, reply: &a, pin: 1, ino: ino}, inoReq{ino})
+	// A mount may have to pin what is taken back from it: others wait for that.
+	err = do(ctx, c, change{method: mOpen, urgent: true, reply: &a, pin: 1, ino: ino}, inoReq{ino})
 	return a, err
 }
 
@@ -188,6 +189,11 @@ func (c *Client) Promise(ctx context.Context, n int64) (granted int64, err error
 	}
 	err = do(ctx, c, change{method: mPromise, reply: &granted, space: space}, promiseReq{n})
 	return granted, err
+}
+
+// Forget implements api.Files.
+func (c *Client) Forget(ctx context.Context, inos []twofold.Ino) error {
+	return do(ctx, c, change{method: mForget}, forgetReq{inos})
 }
 
 // StatFS implements api.Files.

@@ -19,7 +19,7 @@ import (
 )
 
 // numberedMethods are those whose context must carry api.SeqOf.
-const numberedMethods = " SetAttr Create Tmpfile CopyRange Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr Promise "
+const numberedMethods = " SetAttr Create Tmpfile CopyRange Link Unlink Rmdir Rename Open Release Write ReleaseWrite SetXattr RemoveXattr Promise Forget "
 
 func genIno() *rapid.Generator[twofold.Ino] {
 	return rapid.Custom(func(t *rapid.T) twofold.Ino { return twofold.Ino(rapid.Uint64Min(1).Draw(t, "ino")) })
@@ -92,6 +92,8 @@ func argument(t *rapid.T, m reflect.Method, i int) reflect.Value {
 		v = api.CopyRange{Src: genIno().Draw(t, "src"), SrcOff: at.Draw(t, "srcoff"), SrcToken: rapid.Uint64().Draw(t, "srctoken"),
 			Dst: genIno().Draw(t, "dst"), DstOff: at.Draw(t, "dstoff"), DstToken: rapid.Uint64().Draw(t, "dsttoken"), Len: at.Draw(t, "len"),
 			Mtime: twofold.Time(rapid.Int64().Draw(t, "mtime")), KillPriv: rapid.Bool().Draw(t, "killpriv")}
+	case reflect.TypeFor[[]twofold.Ino]():
+		v = rapid.SliceOfN(genIno(), 1, 10).Draw(t, "inos")
 	case reflect.TypeFor[[]byte]():
 		v = rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "bytes")
 	case reflect.TypeFor[int64]():

@@ -14,6 +14,7 @@ func operations() map[rpc.Method]operation {
 		mAlive:  alive,
 		mEnd:    end,
 		mSettle: settle,
+		mCache:  cache,
 		mRead:   read,
 
 		mLookup: plain(func(ctx context.Context, f api.Files, q nameReq) (any, error) {
@@ -97,6 +98,9 @@ func operations() map[rpc.Method]operation {
 		mReleaseWrite: once(func(ctx context.Context, f api.Files, q leaseReq, _ []byte) (any, error) {
 			return nil, f.ReleaseWrite(ctx, q.Ino, q.Token)
 		}),
+		mForget: once(func(ctx context.Context, f api.Files, q forgetReq, _ []byte) (any, error) {
+			return nil, f.Forget(ctx, q.Inos)
+		}),
 		mSetXattr: once(func(ctx context.Context, f api.Files, q setXattrReq, _ []byte) (any, error) {
 			return nil, f.SetXattr(ctx, q.Ino, q.Name, q.Value, q.Flags)
 		}),
@@ -108,6 +112,10 @@ func operations() map[rpc.Method]operation {
 
 func alive(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
 	return rpc.Answer{}, s.vol.Alive()
+}
+
+func cache(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
+	return rpc.Answer{Header: cacheAns{s.vol.Cache()}}, nil
 }
 
 func end(ctx context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {

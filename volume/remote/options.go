@@ -23,6 +23,9 @@ type Options struct {
 	Logger *slog.Logger
 	Node   string // what the server's operator sees; default host name and pid
 
+	// Caches asks for read leases: Holder.Invalidate is called. Holder.Held drops what it
+	// has cached: the server that is attached to next may be one that does not know of it.
+	Caches bool
 	// KeepAlive is how often the server is told that this mount lives, which must be
 	// well within its lease term. Default 2 s.
 	KeepAlive time.Duration

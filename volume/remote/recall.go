@@ -20,7 +20,11 @@ type recall struct {
 
 // Serve implements rpc.Handler.
 func (b *callbacks) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
-	if r.Method != mRecall {
+	switch r.Method {
+	case mRecall:
+	case mInvalidate:
+		return rpc.Answer{}, b.invalidate(ctx, r)
+	default:
 		return rpc.Answer{}, errs.Newf("remote.callback", errs.Unsupported, "unknown method %d", r.Method)
 	}
 	var q leaseReq
@@ -37,6 +41,19 @@ func (b *callbacks) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, erro
 	case <-ctx.Done():
 		return rpc.Answer{}, errs.E("remote.callback", errs.Canceled, ctx.Err())
 	}
+}
+
+// invalidate runs Holder.Invalidate. It may run twice at the same time, for a server
+// that asks again after a reconnect.
+func (b *callbacks) invalidate(ctx context.Context, r *rpc.Request) error {
+	var q invalidateReq
+	if err := r.Decode(&q); err != nil {
+		return err
+	}
+	if err := q.check(); err != nil {
+		return err
+	}
+	return b.opts.Holder.Invalidate(ctx, q.Stale)
 }
 
 // recall starts Holder.Recall, or finds the one under way: after a reconnect the

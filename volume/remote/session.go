@@ -105,9 +105,9 @@ func (s *session) connection(ctx context.Context) (*rpc.Conn, error) {
 		select {
 		case <-back:
 		case <-ctx.Done():
-			return nil, errs.E("remote.Recall", errs.Canceled, ctx.Err())
+			return nil, errs.E("remote.callBack", errs.Canceled, ctx.Err())
 		case <-s.ctx.Done():
-			return nil, errs.Newf("remote.Recall", errs.Fenced, "the mount's session has ended")
+			return nil, errs.Newf("remote.callBack", errs.Fenced, "the mount's session has ended")
 		}
 	}
 }
@@ -115,12 +115,22 @@ func (s *session) connection(ctx context.Context) (*rpc.Conn, error) {
 // Recall implements api.Holder: the mount is asked, on whatever connection it has,
 // until it answered or ctx ends. errs.Fenced when the session ended.
 func (s *session) Recall(ctx context.Context, ino twofold.Ino, token uint64) error {
+	return s.callBack(ctx, &rpc.Call{Method: mRecall, Header: leaseReq{ino, token}})
+}
+
+// Invalidate implements api.Holder, likewise. It is urgent: a flush may wait for it, and a
+// recall for the flush.
+func (s *session) Invalidate(ctx context.Context, stale []api.Stale) error {
+	return s.callBack(ctx, &rpc.Call{Method: mInvalidate, Header: invalidateReq{stale}, Urgent: true})
+}
+
+func (s *session) callBack(ctx context.Context, call *rpc.Call) error {
 	for {
 		c, err := s.connection(ctx)
 		if err != nil {
 			return err
 		}
-		_, err = c.Call(ctx, &rpc.Call{Method: mRecall, Header: leaseReq{ino, token}})
+		_, err = c.Call(ctx, call)
 		if !errors.Is(err, rpc.ErrLost) {
 			return err
 		}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"time"
 
 	"twofold"
 	"twofold/volume/api"
@@ -29,6 +30,10 @@ type Session interface {
 	ID() twofold.SessionID
 	// Token is what a mount must show to resume: at least 16 random bytes.
 	Token() []byte
+	// Cache tells that the mount takes read leases from now on: without, it is never
+	// granted any. It returns the lease term, for which they stay good after the mount was
+	// heard of last (Alive); 0 where the session gets none.
+	Cache() time.Duration
 	// Files serves the mount's calls. The context of a changing call carries
 	// api.SeqOf. The server sees to it that a number is not run twice at the same
 	// time, nor again once it was answered, while this process lives; across

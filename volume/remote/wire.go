@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"time"
+
 	"twofold"
 	"twofold/cluster/rpc"
 	"twofold/metadata"
@@ -14,6 +16,7 @@ const (
 	mAlive  rpc.Method = 3
 	mEnd    rpc.Method = 4
 	mSettle rpc.Method = 5
+	mCache  rpc.Method = 6 // behind Begin or Resume; errs.Unsupported of servers of before read leases
 
 	mLookup       rpc.Method = 16
 	mGetAttr      rpc.Method = 17
@@ -44,9 +47,11 @@ const (
 	mSetLock      rpc.Method = 42
 	mAwaitLock    rpc.Method = 43
 	mEndAwait     rpc.Method = 44
+	mForget       rpc.Method = 45
 
-	// mRecall is the one that the server sends.
-	mRecall rpc.Method = 64
+	// What the server sends; mInvalidate only where there was an mCache.
+	mRecall     rpc.Method = 64
+	mInvalidate rpc.Method = 65
 )
 
 // Requests and answers. Fields are numbered: add fields with new numbers.
@@ -71,6 +76,10 @@ type (
 		Token    []byte            `cbor:"2,keyasint"`
 		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
 		Locks    []api.HeldLocks   `cbor:"4,keyasint,omitempty"` // likewise; api.MaxLocks of them fit
+	}
+	// cacheAns is for mCache, which has no request.
+	cacheAns struct {
+		Term time.Duration `cbor:"1,keyasint,omitempty"` // ns of the lease term; 0: no read leases
 	}
 	settleReq struct {
 		Seq uint64 `cbor:"1,keyasint"`
@@ -169,6 +178,12 @@ type (
 	}
 	endAwaitAns struct {
 		Held bool `cbor:"1,keyasint,omitempty"`
+	}
+	forgetReq struct {
+		Inos []twofold.Ino `cbor:"1,keyasint"`
+	}
+	invalidateReq struct {
+		Stale []api.Stale `cbor:"1,keyasint"`
 	}
 	segment struct {
 		_   struct{} `cbor:",toarray"`
