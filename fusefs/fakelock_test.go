@@ -15,6 +15,10 @@ var _ locks.Session = (*fakeSession)(nil)
 
 func (s *fakeSession) ID() twofold.SessionID { return s.id }
 func (s *fakeSession) Silent() time.Duration { return 0 }
+func (s *fakeSession) Delegable() bool       { return false }
+func (s *fakeSession) RecallLocks(context.Context, twofold.Ino, uint64) error {
+	return nil
+}
 
 func (s *fakeSession) GetLock(ctx context.Context, ino twofold.Ino, l api.Lock) (api.Lock, bool, error) {
 	if err := s.before("GetLock", ino); err != nil {

@@ -32,8 +32,23 @@ func (k sessionLocks) EndAwait(_ context.Context, ino twofold.Ino, l api.Lock, t
 	return k.s.v.locks.EndAwait(k.s, ino, l, ticket)
 }
 
-// Return: see below; nothing is delegated yet.
-func (k sessionLocks) Return(context.Context, api.HeldLocks) error { return nil }
+func (k sessionLocks) Return(_ context.Context, h api.HeldLocks) error {
+	return k.s.v.locks.Return(k.s, h)
+}
+
+// Delegable implements locks.Session.
+func (s *Session) Delegable() bool {
+	_, ok := s.holder.(api.LockHolder)
+	return ok
+}
+
+// RecallLocks implements locks.Session.
+func (s *Session) RecallLocks(ctx context.Context, ino twofold.Ino, token uint64) error {
+	if h, ok := s.holder.(api.LockHolder); ok {
+		return h.RecallLocks(ctx, ino, token)
+	}
+	return nil
+}
 
 // GetLock implements api.Files.
 func (s *Session) GetLock(ctx context.Context, ino twofold.Ino, l api.Lock) (api.Lock, bool, error) {

@@ -72,7 +72,7 @@ func TestLocks(t *testing.T) {
 	one, two := s.Path("shared"), filepath.Join(second.dir, "shared")
 
 	// Both write one database, while the server is killed and comes back.
-	const rows = 25
+	const rows = 15
 	sqlite := func(db, sql string) string { return strings.TrimSpace(s.Run("sqlite3", "-bail", db, sql)) }
 	sqlite(filepath.Join(one, "db"), "CREATE TABLE t(k INTEGER PRIMARY KEY, who, what); CREATE TABLE total(n); INSERT INTO total VALUES(0);")
 	var wg sync.WaitGroup

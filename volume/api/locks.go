@@ -60,10 +60,10 @@ type HeldLocks struct {
 type LockGrant struct {
 	_ struct{} `cbor:",toarray"`
 	// Token, when not 0, delegates the inode's locks: the session, being alone with
-	// them, has just the one that it asked for and Held, and grants and drops locks
-	// by itself until it is asked to return them.
+	// them, has Held and nothing else, and grants and drops locks by itself until it
+	// is asked to return them. It must not while the server can't hear of it.
 	Token uint64
-	Held  []Lock // with Token: what the session had before
+	Held  []Lock // with Token: what the session has, with what it asked for
 }
 
 // Locks is the lock service as one session sees it; remote.Client makes of it what

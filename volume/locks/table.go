@@ -17,6 +17,10 @@ type Session interface {
 	// Silent is how long nothing was heard of it; a session known to be dead answers
 	// a very long time. Called with the table locked: it must not call the table.
 	Silent() time.Duration
+	// Delegable tells whether RecallLocks is more than a word.
+	Delegable() bool
+	// RecallLocks is api.LockHolder's. Called without the table locked.
+	RecallLocks(ctx context.Context, ino twofold.Ino, token uint64) error
 }
 
 // Options of New; all are required.
@@ -39,13 +43,17 @@ type Table struct {
 	mu       sync.Mutex
 	inodes   map[twofold.Ino]*inode
 	sessions map[twofold.SessionID]*holdings
+
+	lastToken uint64                    // of a delegation; above those of earlier processes
+	met       map[twofold.Ino]time.Time // when a session last asked for locks that another one was delegated
 }
 
 // inode has the locks of one inode. Table.mu guards it.
 type inode struct {
 	ino     twofold.Ino
-	sets    [2]Set    // by api.LockKind
-	waiters []*waiter // in the order in which they came
+	sets    [2]Set      // by api.LockKind
+	waiters []*waiter   // in the order in which they came
+	deleg   *delegation // then there are neither
 }
 
 // holdings is what the table knows of a session. Table.mu guards it.
@@ -55,11 +63,16 @@ type holdings struct {
 	waits   int                   // waiters in all inodes
 	inodes  map[twofold.Ino]int   // ranges by inode
 	lost    map[twofold.Ino]error // inodes of which locks were taken from it, until it closes them
+
+	delegated map[twofold.Ino]*delegation
 }
 
 // New makes an empty table.
 func New(o Options) *Table {
-	return &Table{Options: o, inodes: map[twofold.Ino]*inode{}, sessions: map[twofold.SessionID]*holdings{}}
+	return &Table{
+		Options: o, inodes: map[twofold.Ino]*inode{}, sessions: map[twofold.SessionID]*holdings{},
+		lastToken: uint64(time.Now().UnixNano()), met: map[twofold.Ino]time.Time{},
+	}
 }
 
 func (t *Table) inodeOf(ino twofold.Ino) *inode {
@@ -73,7 +86,7 @@ func (t *Table) inodeOf(ino twofold.Ino) *inode {
 
 // settle forgets an inode that nobody has to do with; t.mu is held.
 func (t *Table) settle(in *inode) {
-	if in.sets[0].Empty() && in.sets[1].Empty() && len(in.waiters) == 0 {
+	if in.sets[0].Empty() && in.sets[1].Empty() && len(in.waiters) == 0 && in.deleg == nil && t.inodes[in.ino] == in {
 		delete(t.inodes, in.ino)
 	}
 }
@@ -81,7 +94,7 @@ func (t *Table) settle(in *inode) {
 func (t *Table) holdingsOf(s Session) *holdings {
 	h := t.sessions[s.ID()]
 	if h == nil {
-		h = &holdings{inodes: map[twofold.Ino]int{}, lost: map[twofold.Ino]error{}}
+		h = &holdings{inodes: map[twofold.Ino]int{}, lost: map[twofold.Ino]error{}, delegated: map[twofold.Ino]*delegation{}}
 		t.sessions[s.ID()] = h
 	}
 	h.session = s
@@ -116,9 +129,11 @@ func (t *Table) Get(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 	if err := t.Ready(ctx); err != nil {
 		return api.Lock{}, false, err
 	}
-	t.mu.Lock()
+	in, err := t.enter(ctx, s, ino)
+	if err != nil {
+		return api.Lock{}, false, err
+	}
 	defer t.mu.Unlock()
-	in := t.inodeOf(ino)
 	defer t.settle(in)
 	owner, lock, found := t.conflict(in, Owner{s.ID(), l.Owner}, l)
 	if found && owner.Session != s.ID() {
@@ -172,8 +187,13 @@ func (t *Table) Set(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 			return api.LockGrant{}, err
 		}
 	}
-	t.mu.Lock()
+	in, err := t.enter(ctx, s, ino)
+	if err != nil {
+		return api.LockGrant{}, err
+	}
 	defer t.mu.Unlock()
+	defer t.settle(in)
+	t.undelegate(in, in.deleg) // its own: it asks, so it has dropped it
 	h := t.holdingsOf(s)
 	if err := h.lost[ino]; err != nil {
 		if l.Type == api.LockNone {
@@ -181,9 +201,10 @@ func (t *Table) Set(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 		}
 		return api.LockGrant{}, err
 	}
-	in := t.inodeOf(ino)
-	defer t.settle(in)
-	return api.LockGrant{}, t.try(in, h, Owner{s.ID(), l.Owner}, l)
+	if err := t.try(in, h, Owner{s.ID(), l.Owner}, l); err != nil || l.Type == api.LockNone {
+		return api.LockGrant{}, err
+	}
+	return t.delegate(in, h, s), nil
 }
 
 // try grants l or says why not. t.mu is held.
@@ -218,7 +239,14 @@ func (t *Table) Restore(s Session, all []api.HeldLocks) {
 	h := t.holdingsOf(s)
 	for _, held := range all {
 		in := t.inodeOf(held.Ino)
-		lost := t.IsReady() // under the lock: nobody was granted anything before
+		lost := t.IsReady() || in.deleg != nil // under the lock: nobody was granted anything before
+		if held.Token != 0 && !lost && len(in.waiters) == 0 && in.sets[0].Empty() && in.sets[1].Empty() {
+			in.deleg = &delegation{session: s, token: held.Token, over: make(chan struct{})}
+			h.delegated[held.Ino] = in.deleg
+			t.lastToken = max(t.lastToken, held.Token)
+			continue
+		}
+		lost = lost || held.Token != 0
 		for _, l := range held.Locks {
 			o := Owner{s.ID(), l.Owner}
 			if lost || check(l) != nil || h.count+2 > api.MaxLocks {
@@ -248,6 +276,11 @@ func (t *Table) Closed(s Session, ino twofold.Ino) {
 		return
 	}
 	delete(h.lost, ino)
+	if d := h.delegated[ino]; d != nil {
+		in := t.inodes[ino]
+		t.undelegate(in, d)
+		t.settle(in)
+	}
 	if in := t.inodes[ino]; in != nil && h.inodes[ino] > 0 {
 		t.drop(in, h, s.ID())
 		t.advance(in)
@@ -264,6 +297,11 @@ func (t *Table) End(id twofold.SessionID) {
 		return
 	}
 	delete(t.sessions, id)
+	for ino, d := range h.delegated {
+		in := t.inodes[ino]
+		t.undelegate(in, d)
+		t.settle(in)
+	}
 	for ino := range h.inodes {
 		if in := t.inodes[ino]; in != nil {
 			t.drop(in, h, id)

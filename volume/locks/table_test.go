@@ -17,11 +17,16 @@ import (
 
 type fakeSession struct {
 	id     twofold.SessionID
-	silent atomic.Int64 // ns
+	silent atomic.Int64                              // ns
+	recall func(ino twofold.Ino, token uint64) error // nil: it is delegated nothing
 }
 
 func (s *fakeSession) ID() twofold.SessionID { return s.id }
 func (s *fakeSession) Silent() time.Duration { return time.Duration(s.silent.Load()) }
+func (s *fakeSession) Delegable() bool       { return s.recall != nil }
+func (s *fakeSession) RecallLocks(_ context.Context, ino twofold.Ino, token uint64) error {
+	return s.recall(ino, token)
+}
 
 type world struct {
 	t      *Table

@@ -66,8 +66,15 @@ func (t *Table) Await(ctx context.Context, s Session, ino twofold.Ino, l api.Loc
 
 // enqueue puts a request behind the others and lets it through if it need not wait.
 func (t *Table) enqueue(ctx context.Context, s Session, ino twofold.Ino, l api.Lock, ticket uint64) (*waiter, error) {
-	t.mu.Lock()
+	in, err := t.enter(ctx, s, ino)
+	if err != nil {
+		return nil, err
+	}
 	defer t.mu.Unlock()
+	defer t.settle(in)
+	if in.deleg != nil {
+		return nil, errs.Newf("locks.Await", errs.Busy, "session %d has the locks of inode %d itself", s.ID(), ino)
+	}
 	h := t.holdingsOf(s)
 	if err := h.lost[ino]; err != nil {
 		return nil, err
@@ -75,8 +82,6 @@ func (t *Table) enqueue(ctx context.Context, s Session, ino twofold.Ino, l api.L
 	if h.waits >= api.MaxLockWaits {
 		return nil, errs.Newf("locks.Await", errs.NoLocks, "%d requests of session %d wait for locks", h.waits, s.ID())
 	}
-	in := t.inodeOf(ino)
-	defer t.settle(in)
 	w := &waiter{ctx: ctx, owner: Owner{s.ID(), l.Owner}, lock: l, ticket: ticket, over: make(chan struct{})}
 	if n := in.sets[l.Kind].Convert(w.owner, l); n > 0 {
 		h.grown(ino, -n)

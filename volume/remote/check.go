@@ -266,8 +266,9 @@ func checkHeldLocks(all []api.HeldLocks) error {
 	return nil
 }
 
-func (r leaseReq) check() error { return checkIno(r.Ino) }
-func (r xattrReq) check() error { return first(checkIno(r.Ino), checkXattrName(r.Name)) }
+func (r returnLocksReq) check() error { return checkHeldLocks([]api.HeldLocks{r.Held}) }
+func (r leaseReq) check() error       { return checkIno(r.Ino) }
+func (r xattrReq) check() error       { return first(checkIno(r.Ino), checkXattrName(r.Name)) }
 func (r setXattrReq) check() error {
 	if r.Flags&^api.XattrKillSetGID > 2 || len(r.Value) > maxXattr {
 		return bad("an attribute of %d bytes, flags %d", len(r.Value), r.Flags)

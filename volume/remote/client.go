@@ -74,6 +74,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		recalls: make(map[leaseReq]*recall),
 	}
 	c.locks.init()
+	c.locks.trust = 2 * o.KeepAlive
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	l, err := c.connect(ctx, func(err error) bool {
 		return errs.Is(err, errs.Access) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Invalid)

@@ -44,8 +44,11 @@ func (c *Client) keepAlive(l *link) {
 		// Urgent, so that it does not wait behind calls that wait.
 		sent := time.Now()
 		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
-		if err == nil && !c.alive(sent) {
-			l.conn.Close() // with the next connection the holder drops what it has cached
+		if err == nil {
+			c.locks.heard(sent)
+			if !c.alive(sent) {
+				l.conn.Close() // with the next connection the holder drops what it has cached
+			}
 		}
 		if errs.Is(err, errs.Fenced) {
 			l.conn.Close() // Resume will hear the same and deal with it
@@ -99,6 +102,7 @@ func (c *Client) try(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	n, err := c.attach(ctx, conn)
 	if err == nil && c.opts.Caches {
 		err = c.cache(ctx, conn)
@@ -107,6 +111,7 @@ func (c *Client) try(ctx context.Context) (*link, error) {
 		conn.Close()
 		return nil, err
 	}
+	c.locks.attached(began)
 	return &link{conn: conn, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
 }
 

@@ -28,6 +28,14 @@
 // known by token, so saying the same twice does no harm. Promises of space are counted
 // as opens are.
 //
+// # Locks
+//
+// Calls that change locks are numbered and counted as opens are; a wait for a lock is a
+// call without a number, as it may be long, and is simply made again. What becomes of
+// one that its caller left is asked for (mEndAwait) before the caller is told. Where the
+// locks of an inode are delegated to the session, the client decides and the server is
+// told when it asks (mRecallLocks).
+//
 // # The end of a session
 //
 // When the server says that the session is over (it was silent for too long), the

@@ -132,12 +132,14 @@ func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error)
 type store struct {
 	hook func(s *fakeSession) hook // serves a session's files
 
-	mu       sync.Mutex
-	lastID   twofold.SessionID
-	records  map[twofold.SessionID]*record // "on disk"
-	sessions map[twofold.SessionID]*fakeSession
-	locks    *locks.Table
-	open     atomic.Bool // as volume/lease.Table.Ready
+	mu        sync.Mutex
+	lastID    twofold.SessionID
+	records   map[twofold.SessionID]*record // "on disk"
+	sessions  map[twofold.SessionID]*fakeSession
+	locks     *locks.Table
+	open      atomic.Bool // as volume/lease.Table.Ready
+	delegate  atomic.Bool // locks, to sessions that are alone with an inode
+	lockCalls atomic.Int64
 }
 
 // record is what the store keeps of a session for good.
@@ -222,6 +224,7 @@ type fakeSession struct {
 	holder api.Holder
 	done   chan struct{}
 	held   api.Held
+	silent atomic.Int64 // ns
 
 	mu           sync.Mutex
 	pins         map[twofold.Ino]int
@@ -246,7 +249,11 @@ func (s *fakeSession) Cache() time.Duration {
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
 func (s *fakeSession) Locks() api.Locks      { return fakeLocks{s, s.st.table()} } // of the server that has the session
-func (s *fakeSession) Silent() time.Duration { return 0 }
+func (s *fakeSession) Silent() time.Duration { return time.Duration(s.silent.Load()) }
+func (s *fakeSession) Delegable() bool       { return s.st.delegate.Load() }
+func (s *fakeSession) RecallLocks(ctx context.Context, ino twofold.Ino, token uint64) error {
+	return s.holder.(api.LockHolder).RecallLocks(ctx, ino, token)
+}
 func (s *fakeSession) Done() <-chan struct{} { return s.done }
 func (s *fakeSession) Disconnected() {
 	s.mu.Lock()
@@ -456,6 +463,7 @@ func (k fakeLocks) Get(ctx context.Context, ino twofold.Ino, l api.Lock) (api.Lo
 	return k.t.Get(ctx, k.s, ino, l)
 }
 func (k fakeLocks) Set(ctx context.Context, ino twofold.Ino, l api.Lock) (api.LockGrant, error) {
+	k.s.st.lockCalls.Add(1)
 	return k.t.Set(ctx, k.s, ino, l)
 }
 func (k fakeLocks) Await(ctx context.Context, ino twofold.Ino, l api.Lock, ticket uint64) error {
@@ -464,4 +472,4 @@ func (k fakeLocks) Await(ctx context.Context, ino twofold.Ino, l api.Lock, ticke
 func (k fakeLocks) EndAwait(_ context.Context, ino twofold.Ino, l api.Lock, ticket uint64) (bool, error) {
 	return k.t.EndAwait(k.s, ino, l, ticket)
 }
-func (k fakeLocks) Return(_ context.Context, h api.HeldLocks) error { return nil }
+func (k fakeLocks) Return(_ context.Context, h api.HeldLocks) error { return k.t.Return(k.s, h) }

@@ -58,6 +58,9 @@ func operations() map[rpc.Method]operation {
 		mSetLock: lockedOnce(func(ctx context.Context, k api.Locks, q lockReq) (any, error) {
 			return k.Set(ctx, q.Ino, q.Lock)
 		}),
+		mReturnLocks: lockedOnce(func(ctx context.Context, k api.Locks, q returnLocksReq) (any, error) {
+			return nil, k.Return(ctx, q.Held)
+		}),
 
 		mSetAttr: once(func(ctx context.Context, f api.Files, q setAttrReq, _ []byte) (any, error) {
 			return f.SetAttr(ctx, q.Ino, q.Attr)

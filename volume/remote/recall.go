@@ -21,7 +21,7 @@ type recall struct {
 // Serve implements rpc.Handler.
 func (b *callbacks) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	switch r.Method {
-	case mRecall:
+	case mRecall, mRecallLocks:
 	case mInvalidate:
 		return rpc.Answer{}, b.invalidate(ctx, r)
 	default:
@@ -33,6 +33,9 @@ func (b *callbacks) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, erro
 	}
 	if err := q.check(); err != nil {
 		return rpc.Answer{}, err
+	}
+	if r.Method == mRecallLocks {
+		return rpc.Answer{}, (*Client)(b).recallLocks(ctx, q)
 	}
 	rec := (*Client)(b).recall(q)
 	select {

@@ -36,7 +36,10 @@ type session struct {
 	bye   bool // the mount asked for the end and closes the connection itself
 }
 
-var _ api.Holder = (*session)(nil)
+var (
+	_ api.Holder     = (*session)(nil)
+	_ api.LockHolder = (*session)(nil)
+)
 
 func newSession(s *Server) *session {
 	ses := &session{srv: s, reads: semaphore.NewWeighted(readBudget), back: make(chan struct{})}
@@ -122,6 +125,11 @@ func (s *session) Recall(ctx context.Context, ino twofold.Ino, token uint64) err
 // recall for the flush.
 func (s *session) Invalidate(ctx context.Context, stale []api.Stale) error {
 	return s.callBack(ctx, &rpc.Call{Method: mInvalidate, Header: invalidateReq{stale}, Urgent: true})
+}
+
+// RecallLocks implements api.LockHolder, likewise.
+func (s *session) RecallLocks(ctx context.Context, ino twofold.Ino, token uint64) error {
+	return s.callBack(ctx, &rpc.Call{Method: mRecallLocks, Header: leaseReq{ino, token}})
 }
 
 func (s *session) callBack(ctx context.Context, call *rpc.Call) error {

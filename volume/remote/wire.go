@@ -48,10 +48,12 @@ const (
 	mAwaitLock    rpc.Method = 43
 	mEndAwait     rpc.Method = 44
 	mForget       rpc.Method = 45
+	mReturnLocks  rpc.Method = 46
 
 	// What the server sends; mInvalidate only where there was an mCache.
-	mRecall     rpc.Method = 64
-	mInvalidate rpc.Method = 65
+	mRecall      rpc.Method = 64
+	mInvalidate  rpc.Method = 65
+	mRecallLocks rpc.Method = 66
 )
 
 // Requests and answers. Fields are numbered: add fields with new numbers.
@@ -171,6 +173,9 @@ type (
 		Ino    twofold.Ino `cbor:"1,keyasint"`
 		Lock   api.Lock    `cbor:"2,keyasint"`
 		Ticket uint64      `cbor:"3,keyasint,omitempty"` // of a wait
+	}
+	returnLocksReq struct {
+		Held api.HeldLocks `cbor:"1,keyasint"`
 	}
 	getLockAns struct {
 		Lock  api.Lock `cbor:"1,keyasint"`
