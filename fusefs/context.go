@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// How long after a signal an interrupted request is given to end by itself. Any
-// signal interrupts, also one that its process ignores a moment later (Go's
-// scheduler sends them all the time), so a request that is merely normal must not
-// end with EINTR. See DESIGN.md, "Interrupts".
+// How long after a signal an interrupted request is given to end by itself, before it is
+// asked whether the signal is the end of its process (dying.go): only then does it end
+// with EINTR. See DESIGN.md, "Interrupts".
 const (
 	graceWait   = 250 * time.Millisecond // requests that only look, or wait for a lease
 	graceChange = 5 * time.Second        // requests that may have changed something already
@@ -17,10 +16,12 @@ const (
 )
 
 // request is the context of one FUSE request: it ends a grace after the kernel
-// interrupted the request, or with the mount. end must be called before the
-// request is answered, because go-fuse uses cancel again for the next one.
+// interrupted the request for a signal that ends the caller, or with the mount. end must
+// be called before the request is answered, because go-fuse uses cancel again for the
+// next one.
 type request struct {
 	cancel <-chan struct{}
+	caller uint32 // thread id; 0: not known here
 	grace  time.Duration
 	mount  context.Context
 
@@ -31,8 +32,8 @@ type request struct {
 
 var _ context.Context = (*request)(nil)
 
-func (f *fsys) request(cancel <-chan struct{}, grace time.Duration) *request {
-	return &request{cancel: cancel, grace: grace, mount: f.ctx, over: make(chan struct{})}
+func (f *fsys) request(cancel <-chan struct{}, caller uint32, grace time.Duration) *request {
+	return &request{cancel: cancel, caller: caller, grace: grace, mount: f.ctx, over: make(chan struct{})}
 }
 
 func (r *request) end() { close(r.over) }
@@ -54,14 +55,24 @@ func (r *request) watch() {
 		return
 	case <-r.cancel:
 	}
+	// The kernel interrupts a request once only: a signal that ends the process may come
+	// later, and is looked for.
 	t := time.NewTimer(r.grace)
 	defer t.Stop()
-	select {
-	case <-r.over:
-	case <-r.mount.Done():
-		close(r.done)
-	case <-t.C:
-		close(r.done)
+	for {
+		select {
+		case <-r.over:
+			return
+		case <-r.mount.Done():
+			close(r.done)
+			return
+		case <-t.C:
+			if dying(r.caller) {
+				close(r.done)
+				return
+			}
+			t.Reset(graceWait)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -215,29 +216,44 @@ func TestErrnos(t *testing.T) {
 	}
 }
 
-// TestInterrupt: a write that waits for a lease ends when its process is signalled.
+// TestInterrupt: a write that waits for a lease goes on after a signal that its process
+// handles, as no write(2) to a file says EINTR elsewhere (signal(7)), and ends when the
+// process is killed.
 func TestInterrupt(t *testing.T) {
-	v := newFakeVolume()
-	m := mountFake(t, v, nil)
-	must(t, os.WriteFile(m.path("f"), nil, 0644))
-	asked, hang := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	m.setHook(func(op string, _ twofold.Ino) error {
-		if op == "AcquireWrite" {
-			once.Do(func() { close(asked) })
-			<-hang
-		}
-		return nil
-	})
-	defer close(hang)
-	k := startTalk(t, "signal", m.path("f"))
-	tid, err := k.out.ReadString('\n')
-	must(t, err)
-	<-asked
-	must(t, syscall.Tgkill(k.cmd.Process.Pid, atoi(tid), syscall.SIGUSR1))
-	got, err := k.out.ReadString('\n')
-	must(t, err)
-	if got != syscall.EINTR.Error()+"\n" {
-		t.Fatalf("the write ended with %q", got)
+	for _, kill := range []bool{false, true} {
+		t.Run(fmt.Sprintf("kill=%t", kill), func(t *testing.T) {
+			v := newFakeVolume()
+			m := mountFake(t, v, nil)
+			must(t, os.WriteFile(m.path("f"), nil, 0644))
+			asked, hang := make(chan struct{}), make(chan struct{})
+			var once, release sync.Once
+			m.setHook(func(op string, _ twofold.Ino) error {
+				if op == "AcquireWrite" {
+					once.Do(func() { close(asked) })
+					<-hang
+				}
+				return nil
+			})
+			defer release.Do(func() { close(hang) })
+			k := startTalk(t, "signal", m.path("f"))
+			tid, err := k.out.ReadString('\n')
+			must(t, err)
+			<-asked
+			must(t, syscall.Tgkill(k.cmd.Process.Pid, atoi(tid), syscall.SIGUSR1))
+			time.Sleep(2 * graceWait) // long enough to have been answered EINTR
+			if kill {
+				must(t, k.cmd.Process.Kill())
+				if got, err := k.out.ReadString('\n'); err == nil { // it ends, with its last thread
+					t.Fatalf("the write ended with %q", got)
+				}
+				return
+			}
+			release.Do(func() { close(hang) })
+			got, err := k.out.ReadString('\n')
+			must(t, err)
+			if got != "<nil>\n" {
+				t.Fatalf("the write ended with %q", got)
+			}
+		})
 	}
 }

@@ -54,7 +54,7 @@ func (f *fsys) current(ctx context.Context, a *api.Attr, moment uint64, pages bo
 // GetAttr is stat(2) and fstat(2), and what the kernel asks before it reads from
 // its pages.
 func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	m := f.cache.now()
 	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
@@ -68,7 +68,7 @@ func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 
 // SetAttr is chmod(2), chown(2), utimensat(2), truncate(2) and ftruncate(2).
 func (f *fsys) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	ino := twofold.Ino(in.NodeId)
 	s := setAttr(in)
@@ -147,7 +147,7 @@ func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api
 
 // StatFs is statfs(2).
 func (f *fsys) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	s, err := f.files.StatFS(ctx, twofold.Ino(in.NodeId))
 	if err != nil {

@@ -73,7 +73,7 @@ func (f *fsys) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fus
 
 // ReadDir is getdents(2).
 func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	return f.list(ctx, in, false, func(e fuse.DirEntry, _ *api.Attr) bool { return out.AddDirEntry(e) })
 }
@@ -81,7 +81,7 @@ func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 // ReadDirPlus is getdents(2) with a lookup of each entry. Attributes are only asked for
 // where they may be cached: an entry without is one that the kernel has not looked up.
 func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	moment, m := f.released.now(), f.cache.now()
 	attrs := f.cache.alive(time.Now()) > 0

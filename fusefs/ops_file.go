@@ -14,7 +14,7 @@ import (
 
 // Create is open(2) with O_CREAT of a name that the kernel has not found.
 func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	mode, asked := modes(in.Mode, in.Umask)
 	moment := f.released.now()
@@ -50,7 +50,7 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 // (the kernel forbids that where O_EXCL was given) and that goes with its last
 // descriptor otherwise.
 func (f *fsys) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	mode, asked := modes(in.Mode, in.Umask)
 	for range tmpfileTries {
@@ -85,7 +85,7 @@ func (f *fsys) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	if in.Flags&syscall.O_TRUNC != 0 {
 		grace = graceChange
 	}
-	ctx := f.request(cancel, grace)
+	ctx := f.request(cancel, in.Pid, grace)
 	defer ctx.end()
 	return f.open(ctx, twofold.Ino(in.NodeId), in.Flags, in.Mode&fuse.OPEN_KILL_SUIDGID != 0, out)
 }
@@ -175,7 +175,7 @@ func (f *fsys) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	}
 	st := fuse.OK
 	if file.writer {
-		st = f.sync(cancel, in.Fh)
+		st = f.sync(cancel, in.Pid, in.Fh)
 	}
 	f.flushLocks(file.n, in.LockOwner)
 	return st
@@ -183,11 +183,11 @@ func (f *fsys) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 
 // Fsync is fsync(2) and fdatasync(2).
 func (f *fsys) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return f.sync(cancel, in.Fh)
+	return f.sync(cancel, in.Pid, in.Fh)
 }
 
-func (f *fsys) sync(cancel <-chan struct{}, fh uint64) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+func (f *fsys) sync(cancel <-chan struct{}, pid uint32, fh uint64) fuse.Status {
+	ctx := f.request(cancel, pid, graceChange)
 	defer ctx.end()
 	file := f.handles.file(fh)
 	if file == nil {

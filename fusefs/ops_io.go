@@ -18,7 +18,7 @@ func (f *fsys) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	if cached {
 		grace = gracePages
 	}
-	ctx := f.request(cancel, grace)
+	ctx := f.request(cancel, in.Pid, grace)
 	defer ctx.end()
 	before := file.ahead
 	if cached || in.Flags&syscall.O_DIRECT != 0 {
@@ -40,7 +40,7 @@ func (f *fsys) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (
 	if file == nil {
 		return 0, fuse.EBADF
 	}
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	cached := in.WriteFlags&fuse.WRITE_CACHE != 0
 	n, err := file.n.write(ctx, change{

@@ -12,7 +12,7 @@ import (
 
 // GetLk is fcntl(2) with F_GETLK or F_OFD_GETLK.
 func (f *fsys) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	b, found, err := f.files.GetLock(ctx, twofold.Ino(in.NodeId), lockOf(in))
 	if err != nil {
@@ -33,7 +33,7 @@ func (f *fsys) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fus
 // SetLk is fcntl(2) with F_SETLK or F_OFD_SETLK, flock(2) with LOCK_NB, and whatever
 // unlocks.
 func (f *fsys) SetLk(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	return f.setLock(ctx, in, false)
 }
@@ -42,7 +42,7 @@ func (f *fsys) SetLk(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
 // kernel begins again where the handler was installed with SA_RESTART; a lock that was
 // granted meanwhile is told as such.
 func (f *fsys) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	ctx := f.request(cancel, 0)
+	ctx := f.request(cancel, 0, 0) // any signal ends the wait, fcntl(2)
 	defer ctx.end()
 	return f.setLock(ctx, in, true)
 }

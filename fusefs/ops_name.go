@@ -13,7 +13,7 @@ import (
 
 // Lookup finds a name in a directory.
 func (f *fsys) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	dir := twofold.Ino(in.NodeId)
 	m := f.cache.now()
@@ -60,7 +60,7 @@ func (f *fsys) made(ctx context.Context, dir uint64, name string, a api.Attr, mo
 
 // create makes an inode of the caller's under a name that must not exist.
 func (f *fsys) create(cancel <-chan struct{}, in *fuse.InHeader, name string, c api.Create, umask uint32, out *fuse.EntryOut) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	c.Exclusive = true
 	c.Mode, c.Asked = modes(c.Mode, umask)
@@ -101,7 +101,7 @@ func (f *fsys) Symlink(cancel <-chan struct{}, in *fuse.InHeader, target, name s
 
 // Readlink is readlink(2).
 func (f *fsys) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	s, err := f.files.Readlink(ctx, twofold.Ino(in.NodeId))
 	return []byte(s), errno(err)
@@ -109,7 +109,7 @@ func (f *fsys) Readlink(cancel <-chan struct{}, in *fuse.InHeader) ([]byte, fuse
 
 // Link is link(2).
 func (f *fsys) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	moment := f.released.now()
 	a, err := f.files.Link(ctx, twofold.Ino(in.Oldnodeid), twofold.Ino(in.NodeId), name)
@@ -121,21 +121,21 @@ func (f *fsys) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *f
 
 // Unlink is unlink(2).
 func (f *fsys) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	return errno(f.files.Unlink(ctx, twofold.Ino(in.NodeId), name))
 }
 
 // Rmdir is rmdir(2).
 func (f *fsys) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	return errno(f.files.Rmdir(ctx, twofold.Ino(in.NodeId), name))
 }
 
 // Rename is renameat2(2).
 func (f *fsys) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	return errno(f.files.Rename(ctx, twofold.Ino(in.NodeId), oldName, twofold.Ino(in.Newdir), newName, in.Flags))
 }

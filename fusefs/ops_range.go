@@ -41,7 +41,7 @@ func (f *fsys) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Stat
 	if keep && !zero {
 		return fuse.OK
 	}
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	n := file.n
 	_, err := n.exclusive(ctx, true, -1, func(ctx context.Context, token uint64) (api.Attr, error) {
@@ -75,7 +75,7 @@ func (f *fsys) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOu
 	if int64(in.Offset) < 0 {
 		return fuse.Status(syscall.ENXIO)
 	}
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	pos, err := file.n.seek(ctx, int64(in.Offset), in.Whence == unix.SEEK_HOLE)
 	if err != nil {
@@ -151,7 +151,7 @@ func (f *fsys) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (
 	if c.SrcOff >= twofold.MaxFileLen {
 		return 0, fuse.OK
 	}
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	src.n.writeBack()
 	n, err := f.copyRange(ctx, src.n, dst.n, c)

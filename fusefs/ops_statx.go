@@ -11,7 +11,7 @@ import (
 // Statx is statx(2) that asks for the birth time; without that the kernel sends
 // GetAttr. An inode has it since it was made; the root has none.
 func (f *fsys) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	m := f.cache.now()
 	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)

@@ -34,7 +34,7 @@ func (f *fsys) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, 
 	if f.refused(name) {
 		return 0, fuse.ENOTSUP
 	}
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	v, err := f.files.GetXattr(ctx, twofold.Ino(in.NodeId), name)
 	if err != nil {
@@ -56,7 +56,7 @@ func put(dest, v []byte) (uint32, fuse.Status) {
 
 // ListXAttr is listxattr(2).
 func (f *fsys) ListXAttr(cancel <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	ctx := f.request(cancel, graceWait)
+	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	names, err := f.files.ListXattr(ctx, twofold.Ino(in.NodeId))
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *fsys) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string
 	if len(name) > xattrNameMax || len(value) > xattrSizeMax {
 		return fuse.ERANGE
 	}
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	value = append([]byte(nil), value...) // the buffer is go-fuse's
 	flags := in.Flags
@@ -104,7 +104,7 @@ func (f *fsys) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name strin
 	if f.refused(name) {
 		return fuse.ENOTSUP
 	}
-	ctx := f.request(cancel, graceChange)
+	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	return errno(f.files.RemoveXattr(ctx, twofold.Ino(in.NodeId), name))
 }
