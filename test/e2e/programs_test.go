@@ -19,7 +19,7 @@ func TestPrograms(t *testing.T) {
 		name string
 		run  func(*store)
 	}{
-		{"cp", cp}, {"rsync", rsync}, {"tar", tarball}, {"git", git},
+		{"cp", cp}, {"rsync", rsync}, {"tar", tarball}, {"tar-attributes", tarAttributes}, {"git", git},
 		{"sqlite-delete", func(s *store) { sqlite(s, "delete") }}, {"sqlite-wal", func(s *store) { sqlite(s, "wal") }},
 	} {
 		t.Run(p.name, func(t *testing.T) { p.run(s.in(t)) })
@@ -99,6 +99,38 @@ func tarball(s *store) {
 	noErr(s.t, os.WriteFile(local, s.get("work", "sample.tar"), 0o644))
 	s.Run("tar", "-C", src, "--compare", "-f", local)
 	sameTree(s.t, s.download("work", "untarred/"), src)
+}
+
+// tarAttributes: what an archive knows of files besides their bytes is the same after a
+// round trip, within the mount and by way of a file.
+func tarAttributes(s *store) {
+	harness.Need(s.t, "getfattr")
+	noErr(s.t, os.Mkdir(s.Path("work", "attributes"), 0o755))
+	owner := "true"
+	if os.Getuid() == 0 {
+		owner = "chown 1234:5678 plain && chown -h 12:34 link"
+	}
+	s.Run("sh", "-ec", `cd "$1"
+		printf 'some text' >plain; ln plain hard; ln -s plain link; ln -s nowhere dangling; mkfifo fifo; mkdir dir sticky empty
+		`+owner+`
+		truncate -s 3M sparse; printf x | dd of=sparse bs=1 seek=2000000 conv=notrunc status=none
+		setfattr -n user.color -v blue plain; setfattr -n user.shape -v round dir
+		chmod 4750 plain; chmod 640 sparse; chmod 1777 sticky; chmod 2755 dir; printf y >dir/inside; chmod 400 dir/inside
+		touch -d '2001-02-03 04:05:06.123456789' plain sparse dir/inside; touch -h -d '2002-03-04 05:06:07.5' link
+		touch -d '1999-01-02 03:04:05' dir sticky empty`, "sh", s.Path("work", "attributes"))
+	const all = `cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %s %T@ %n %l\n' | sort && getfattr -dRPh -m user .`
+	// The directory's own size is no attribute of it.
+	list := func(dir string) string { return s.Run("sh", "-ec", all, "sh", dir) }
+	want := list(s.Path("work", "attributes"))
+	archive := filepath.Join(s.t.TempDir(), "a.tar")
+	s.Run("tar", "-C", s.Path("work", "attributes"), "--xattrs", "--sparse", "-cf", archive, ".")
+	noErr(s.t, os.Mkdir(s.Path("work", "unpacked"), 0o755))
+	s.Run("tar", "-C", s.Path("work", "unpacked"), "--xattrs", "-xpf", archive)
+	if got := list(s.Path("work", "unpacked")); got != want {
+		s.t.Fatalf("unpacked:\n%swant\n%s", got, want)
+	}
+	s.Run("tar", "-C", s.Path("work", "unpacked"), "--compare", "-f", archive)
+	s.sameByS3("work", "unpacked")
 }
 
 func git(s *store) {
