@@ -1,5 +1,5 @@
 # Everything here calls a script that works without make too.
-.PHONY: build install run test race crash history history-plants posix-test bench help
+.PHONY: build install run test race crash history history-plants posix-test fsx-test fio-verify programs-test bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,3 +33,12 @@ bench: ## measure this machine's own store, or beside a peer: PEER=http://... (d
 
 posix-test: ## run pjdfstest against the mount: PJDFSTEST=dir (docs/conformance.md)
 	@scripts/posix-test $(PJDFSTEST)
+
+fsx-test: ## run xfstests' fsx against the mount: FSX=binary (docs/conformance.md)
+	@scripts/fsx-test $(FSX)
+
+fio-verify: ## run fio's verifying jobs against the mount (docs/conformance.md)
+	@scripts/fio-verify
+
+programs-test: ## PostgreSQL, a Go build and others in the mount, with kill -9 in between
+	@scripts/programs-test
