@@ -14,9 +14,9 @@ import (
 	"twofold/test/harness"
 )
 
-// sqliteWriter commits transactions for ever, and prints the number of each when its
+// sqliteKilledWriter commits transactions for ever, and prints the number of each when its
 // COMMIT has returned, which is after SQLite has synced it.
-const sqliteWriter = `
+const sqliteKilledWriter = `
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1], timeout=120, isolation_level=None)
 c.execute("PRAGMA journal_mode=" + sys.argv[2])
@@ -89,7 +89,7 @@ type database struct {
 
 func (d *database) start() {
 	d.t.Helper()
-	d.cmd = exec.Command("python3", "-c", sqliteWriter, d.path, d.mode)
+	d.cmd = exec.Command("python3", "-c", sqliteKilledWriter, d.path, d.mode)
 	d.cmd.Stderr = &d.errors
 	out, err := d.cmd.StdoutPipe()
 	noErr(d.t, err)
