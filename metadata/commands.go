@@ -183,8 +183,10 @@ type (
 		Cond   Conditions       `cbor:"3,keyasint,omitempty"`
 	}
 	// CopyObject makes Key an object that shares Src's blobs. Src must still have
-	// SrcVersion, else errs.Conflict (read it again and retry). Onto itself (the
-	// entry's inode is Src) only the metadata changes and the inode stays.
+	// SrcVersion and, with SrcBucket set, SrcCtime, and SrcKey must still name it, else
+	// errs.Conflict (read it again and retry): a PUT over SrcKey, its rename or its
+	// deletion leave the inode as it was. Onto itself (the entry's inode is Src) only
+	// the metadata changes and the inode stays.
 	// Over 20,000 extents: errs.TooLarge (the caller copies the bytes).
 	CopyObject struct {
 		Src        twofold.Ino      `cbor:"1,keyasint"`
@@ -193,6 +195,9 @@ type (
 		Key        twofold.Key      `cbor:"4,keyasint"`
 		Content    Content          `cbor:"5,keyasint"` // Size is ignored: the source's
 		Cond       Conditions       `cbor:"6,keyasint,omitempty"`
+		SrcBucket  twofold.BucketID `cbor:"7,keyasint,omitempty"`
+		SrcKey     twofold.Key      `cbor:"8,keyasint,omitempty"`
+		SrcCtime   twofold.Time     `cbor:"9,keyasint,omitempty"`
 	}
 	// CreateUpload stores the upload. errs.NoBucket.
 	CreateUpload struct {

@@ -106,6 +106,9 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 		cmd := metadata.CopyObject{
 			Src: src.Ino, SrcVersion: src.Version, Key: in.Key, Content: content(attrs, sum), Cond: in.Cond,
 		}
+		if !keypath.ReservedKey(string(in.SrcKey)) { // a deep key says the inode itself
+			cmd.SrcBucket, cmd.SrcKey, cmd.SrcCtime = src.Bucket, in.SrcKey, src.Ctime
+		}
 		cmd.Content.Size, cmd.Content.Parts = src.Size, src.Parts
 		var info api.ObjectInfo
 		err = v.withBucket(ctx, in.Bucket, func(b metadata.Bucket) error {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -154,6 +155,43 @@ func (d *duel) cond() (c metadata.Conditions) {
 }
 
 // version is what a caller that has just read the inode knows; sometimes it's late.
+// named makes the source of a copy what some key names, mostly of the inode that it is.
+func (d *duel) named(c *metadata.CopyObject) {
+	var all []*mnode
+	for n := range d.m.nodes {
+		if n.typ == metadata.TypeFile {
+			all = append(all, n)
+		}
+	}
+	keys := map[*mnode]string{}
+	var walk func(dir *mnode, path string)
+	walk = func(dir *mnode, path string) {
+		for s, n := range dir.children {
+			if strings.HasSuffix(s, "/") {
+				walk(n, path+s)
+			} else if s != "" && (keys[n] == "" || path+s < keys[n]) {
+				keys[n] = path + s
+			}
+		}
+	}
+	for _, b := range d.m.buckets {
+		walk(b.root, "")
+	}
+	slices.SortFunc(all, func(a, b *mnode) int { return cmp.Compare(a.ino, b.ino) })
+	all = slices.DeleteFunc(all, func(n *mnode) bool { return keys[n] == "" })
+	if len(all) == 0 {
+		return
+	}
+	n := pick(d, all...)
+	c.SrcBucket, c.SrcKey, c.SrcCtime = n.bucket.id, twofold.Key(keys[n]), n.attr.Ctime
+	if d.rnd.IntN(4) > 0 {
+		c.Src, c.SrcVersion = n.ino, n.version
+	}
+	if d.rnd.IntN(8) == 0 {
+		c.SrcCtime--
+	}
+}
+
 func (d *duel) version(ino twofold.Ino) uint64 {
 	if n := d.m.byIno(ino); n != nil && d.rnd.IntN(6) > 0 {
 		return n.version
@@ -196,6 +234,9 @@ func (d *duel) step() {
 	case 7, 8:
 		src := d.ino(metadata.TypeFile, metadata.TypeSymlink)
 		c := metadata.CopyObject{Src: src, SrcVersion: d.version(src), Bucket: d.someBucket(), Key: d.key() + "a", Content: d.content(), Cond: d.cond()}
+		if d.rnd.IntN(2) == 0 {
+			d.named(&c)
+		}
 		both(d, metadata.OpCopyObject, c, d.m.copyObject)
 	case 9, 10, 11, 12:
 		d.uploadStep()

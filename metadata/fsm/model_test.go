@@ -308,6 +308,15 @@ func (m *model) copyObject(c metadata.CopyObject) outcome {
 	if src == nil || src.version != c.SrcVersion || src.typ == metadata.TypeDir && !src.explicit {
 		return bad(errs.Conflict)
 	}
+	if c.SrcBucket != 0 {
+		sb := m.bucketByID(c.SrcBucket)
+		if sb == nil || src.attr.Ctime != c.SrcCtime {
+			return bad(errs.Conflict)
+		}
+		if _, _, old := m.at(sb, string(c.SrcKey), false); old != src {
+			return bad(errs.Conflict)
+		}
+	}
 	b := m.bucketByID(c.Bucket)
 	if b == nil {
 		return bad(errs.NoBucket)

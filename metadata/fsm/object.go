@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strings"
 
 	"twofold"
@@ -226,6 +227,16 @@ func (a *applier) copyObject(c *metadata.CopyObject) (*metadata.Result, error) {
 	}
 	if src == nil || src.Version != c.SrcVersion || src.Type == metadata.TypeDir && !src.Explicit {
 		return nil, refusef(errs.Conflict, "the source changed")
+	}
+	if c.SrcBucket != 0 {
+		t, err := a.find(c.SrcBucket, c.SrcKey, false)
+		var refused *refusal
+		if err != nil && !errors.As(err, &refused) {
+			return nil, err
+		}
+		if err != nil || t.old != src || src.Ctime != c.SrcCtime {
+			return nil, refusef(errs.Conflict, "the source's name or attributes changed")
+		}
 	}
 	t, err := a.find(c.Bucket, c.Key, false)
 	if err != nil {
