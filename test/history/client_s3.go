@@ -108,7 +108,11 @@ func (c *s3Client) outcome(err error) *Out {
 func (c *s3Client) do(op *Op, fn func(context.Context) (*Out, error)) *Out {
 	op.View = S3View
 	return c.rec.do(c.id, op, func() *Out {
-		ctx, cancel := context.WithTimeout(context.Background(), opTimeout)
+		patience := opTimeout
+		if c.fault != nil && c.fault.impatient && c.rng.IntN(8) == 0 {
+			patience = time.Duration(c.rng.IntN(8000)) * time.Microsecond
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		out, err := fn(ctx)
 		if err != nil {

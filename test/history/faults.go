@@ -16,8 +16,10 @@ type fault struct {
 	name   string
 	losses bool // mounts may lose what they have not written
 	drives bool // it needs drives that can break
-	weight int
-	run    func(*round, *rand.Rand)
+	// impatient: clients of S3 leave some requests while they are answered.
+	impatient bool
+	weight    int
+	run       func(*round, *rand.Rand)
 }
 
 // longerThanLease is how long a mount is stopped: the lease term is 5 s.
@@ -27,7 +29,7 @@ var faultKinds = []fault{
 	{name: "kill server", weight: 6, run: killServer},
 	{name: "kill mount", weight: 6, losses: true, run: killMount},
 	{name: "stop mount", weight: 1, losses: true, run: stopMount},
-	{name: "reset connections", weight: 4, run: resetConnections},
+	{name: "reset connections", weight: 4, impatient: true, run: resetConnections},
 	{name: "drive EIO", weight: 3, losses: true, drives: true, run: func(r *round, rng *rand.Rand) { breakDrive(r, rng, powerfs.EIO) }},
 	{name: "drive hangs", weight: 1, losses: true, drives: true, run: func(r *round, rng *rand.Rand) { breakDrive(r, rng, powerfs.Hang) }},
 	{name: "drive vanishes", weight: 2, losses: true, run: loseDrive},

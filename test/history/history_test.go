@@ -24,7 +24,7 @@ func flags() (c struct {
 	duration, limit          *time.Duration
 	seed                     *uint64
 	mounts, clients, s3      *int
-	steps                    *int
+	steps, perServer         *int
 	faults                   *bool
 	fault, keep, replay, bug *string
 }) {
@@ -34,7 +34,8 @@ func flags() (c struct {
 	c.mounts = flag.Int("history.mounts", 2, "mounts")
 	c.clients = flag.Int("history.clients", 2, "clients of each mount")
 	c.s3 = flag.Int("history.s3", 3, "clients of S3")
-	c.steps = flag.Int("history.steps", 12, "steps of each client in a round")
+	c.steps = flag.Int("history.steps", 20, "steps of each client in a round")
+	c.perServer = flag.Int("history.rounds", 12, "rounds of one server; every other one has drives that can break")
 	c.faults = flag.Bool("history.faults", true, "break things in rounds (with -history.duration)")
 	c.fault = flag.String("history.fault", "", "only this fault, by its name")
 	c.keep = flag.String("history.keep", defaultKeep(os.TempDir()), "where wrong histories are kept")
@@ -47,7 +48,7 @@ var campaign = flags()
 
 func defaults() options {
 	return options{
-		seed: *campaign.seed, mounts: *campaign.mounts, perRig: 25, limit: *campaign.limit, keep: *campaign.keep, out: os.Stderr,
+		seed: *campaign.seed, mounts: *campaign.mounts, perRig: *campaign.perServer, limit: *campaign.limit, keep: *campaign.keep, out: os.Stderr,
 		load: load{perMount: *campaign.clients, s3: *campaign.s3, steps: *campaign.steps, maps: true, only: *campaign.fault},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,10 +26,17 @@ type launcher struct {
 	all []int // what was started
 }
 
+// untilEOF does what it is told, and when the test ends, however it ends, ends what it
+// started: mounts in its directory, too.
+const untilEOF = `
+while read -r line; do eval "$line"; done
+kill -9 $pids 2>/dev/null
+for m in mnt*; do umount -l "$m" 2>/dev/null; done`
+
 // newLauncher makes the shell: before anything is open in a mount.
 func newLauncher(t testing.TB, dir string) *launcher {
 	t.Helper()
-	l := &launcher{t: t, sh: exec.Command("/bin/sh", "-c", `while read -r line; do eval "$line"; done`)}
+	l := &launcher{t: t, sh: exec.Command("/bin/sh", "-c", untilEOF)}
 	l.sh.Dir, l.sh.Stderr = dir, os.Stderr
 	var err error
 	if l.in, err = l.sh.StdinPipe(); err != nil {
@@ -58,7 +66,7 @@ func (l *launcher) start(log string, env []string, args ...string) (pid int) {
 		l.t.Fatalf("launching: %v", err)
 	}
 	fmt.Sscan(line, &pid)
-	l.all = append(l.all, pid)
+	l.keep(append(l.all, pid))
 	return pid
 }
 
@@ -68,15 +76,22 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains(string(b), ") Z ")
 }
 
-// killed kills a process -9 and waits until it is gone.
-func killed(pid int) bool {
+// keep notes what is to be ended with the test: no process that is gone, for its number
+// may be another one's by then.
+func (l *launcher) keep(pids []int) {
+	l.all = pids
+	fmt.Fprintf(l.in, "pids='%s'\n", strings.Trim(fmt.Sprint(pids), "[]"))
+}
+
+// kill kills a process -9 and waits until it is gone.
+func (l *launcher) kill(pid int) {
 	syscall.Kill(pid, syscall.SIGKILL)
-	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if !alive(pid) {
-			return true
+	for end := time.Now().Add(startTime); alive(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			l.t.Fatalf("process %d does not die", pid)
 		}
 	}
-	return false
+	l.keep(slices.DeleteFunc(l.all, func(p int) bool { return p == pid }))
 }
 
 func (l *launcher) cleanup() {

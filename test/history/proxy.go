@@ -23,10 +23,13 @@ type network struct {
 const networkOf = "TWOFOLD_TEST_NETWORK_TO"
 
 func newNetwork(to string) (*network, error) {
-	n := &network{cmd: exec.Command(os.Args[0])}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{cmd: exec.Command(self)}
 	n.cmd.Env = append(os.Environ(), networkOf+"="+to)
 	n.cmd.Stderr = os.Stderr
-	var err error
 	if n.in, err = n.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -114,9 +114,7 @@ func (r *rig) answers() bool {
 
 // kill kills the server -9 and returns when its port is free.
 func (r *rig) kill() {
-	if !killed(r.pid) {
-		r.t.Fatalf("the server does not die")
-	}
+	r.run.kill(r.pid)
 	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if l, err := net.Listen("tcp", r.srv.Address); err == nil {
 			l.Close()
@@ -204,9 +202,7 @@ func (m *mount) current() int {
 
 // kill kills the mount's process -9; what is under way there ends.
 func (m *mount) kill() {
-	if !killed(m.pid) {
-		m.rig.t.Fatalf("the mount does not die")
-	}
+	m.rig.run.kill(m.pid)
 	m.close()
 	for range 10 {
 		if syscall.Unmount(m.dir, syscall.MNT_DETACH) != nil {
