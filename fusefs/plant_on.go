@@ -11,7 +11,7 @@ import (
 	"twofold/volume/api"
 )
 
-var answered struct {
+var beforeAttrs struct {
 	sync.Mutex
 	last map[twofold.Ino]api.Attr
 	at   map[twofold.Ino]time.Time
@@ -23,14 +23,14 @@ func before(a api.Attr) api.Attr {
 	if !plant.Is(plant.StaleAttr) {
 		return a
 	}
-	answered.Lock()
-	defer answered.Unlock()
-	if time.Since(answered.at[a.Ino]) < 100*time.Millisecond {
-		return answered.last[a.Ino]
+	beforeAttrs.Lock()
+	defer beforeAttrs.Unlock()
+	if time.Since(beforeAttrs.at[a.Ino]) < 100*time.Millisecond {
+		return beforeAttrs.last[a.Ino]
 	}
-	if answered.last == nil {
-		answered.last, answered.at = map[twofold.Ino]api.Attr{}, map[twofold.Ino]time.Time{}
+	if beforeAttrs.last == nil {
+		beforeAttrs.last, beforeAttrs.at = map[twofold.Ino]api.Attr{}, map[twofold.Ino]time.Time{}
 	}
-	answered.last[a.Ino], answered.at[a.Ino] = a, time.Now()
+	beforeAttrs.last[a.Ino], beforeAttrs.at[a.Ino] = a, time.Now()
 	return a
 }
