@@ -18,6 +18,7 @@ type fault struct {
 	drives bool // it needs drives that can break
 	// impatient: clients of S3 leave some requests while they are answered.
 	impatient bool
+	maps      bool // it passes without this process: there may be mappings
 	weight    int
 	run       func(*round, *rand.Rand)
 }
@@ -29,7 +30,7 @@ var faultKinds = []fault{
 	{name: "kill server", weight: 6, run: killServer},
 	{name: "kill mount", weight: 6, losses: true, run: killMount},
 	{name: "stop mount", weight: 1, losses: true, run: stopMount},
-	{name: "reset connections", weight: 4, impatient: true, run: resetConnections},
+	{name: "reset connections", weight: 4, impatient: true, maps: true, run: resetConnections},
 	{name: "drive EIO", weight: 3, losses: true, drives: true, run: func(r *round, rng *rand.Rand) { breakDrive(r, rng, powerfs.EIO) }},
 	{name: "drive hangs", weight: 1, losses: true, drives: true, run: func(r *round, rng *rand.Rand) { breakDrive(r, rng, powerfs.Hang) }},
 	{name: "drive vanishes", weight: 2, losses: true, run: loseDrive},
