@@ -39,9 +39,10 @@ type cache struct {
 
 // cacheLimits bound the cache, and with it what the server has to remember of us.
 type cacheLimits struct {
-	inodes  int   // 64Ki, of about 400 bytes: a quarter of what a session may lease
-	names   int   // 128Ki, of about 150 bytes
-	content int64 // bytes of contents: 64 MiB
+	inodes  int           // 64Ki, of about 400 bytes: a quarter of what a session may lease
+	names   int           // 128Ki, of about 150 bytes
+	content int64         // bytes of contents: 64 MiB
+	name    time.Duration // the kernel may keep a name for: maxNameTimeout
 }
 
 // maxContent is the longest file whose content is kept.
@@ -91,7 +92,7 @@ type cachedName struct {
 func newCache(until func() time.Time) *cache {
 	c := &cache{
 		until:    until,
-		max:      cacheLimits{64 << 10, 128 << 10, 64 << 20},
+		max:      cacheLimits{64 << 10, 128 << 10, 64 << 20, maxNameTimeout},
 		inodes:   make(map[twofold.Ino]*cachedInode),
 		unwanted: make(map[twofold.Ino]struct{}),
 	}

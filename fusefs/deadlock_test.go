@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twofold"
+	"twofold/metadata"
+	"twofold/volume/api"
 )
 
 // Each of these makes one of the cycles that DESIGN.md, "Why nothing deadlocks", tells
@@ -56,11 +58,16 @@ func TestLookupWaitsWhileNameGoes(t *testing.T) {
 
 func testNameGoes(t *testing.T, waits string, call func(*testMount) error) {
 	v := newFakeVolume()
-	a, b := mountFake(t, v, nil), mountFake(t, v, nil)
-	s3 := somebody{v.session()}
-	must(t, os.Mkdir(b.path("x"), 0755))
-	s3.put(t, "slow", "slow")
-	_, err := os.Stat(a.path("x"))
+	a, b := mountFake(t, v, nil), somebody{v.session()}
+	ctx := context.Background()
+	_, _, err := b.Create(ctx, twofold.RootIno, "x", api.Create{Type: metadata.TypeDir, Mode: 0755})
+	must(t, err)
+	b.put(t, "slow", "slow")
+	c := a.s.f.cache
+	c.mu.Lock()
+	c.max.name = maxTimeout // long enough to get there on a slow machine
+	c.mu.Unlock()
+	_, err = os.Stat(a.path("x"))
 	must(t, err)
 	hangs, removed := make(chan struct{}), make(chan struct{})
 	var first atomic.Bool
@@ -74,10 +81,15 @@ func testNameGoes(t *testing.T, waits string, call func(*testMount) error) {
 	called := make(chan error, 1)
 	go func() { called <- call(a) }()
 	<-hangs
-	_, err = os.Stat(a.path("x")) // the kernel has it, whatever the time: it is asked for again without the lock
-	must(t, err)
-	ends(t, "the rmdir", []*testMount{a, b}, func() {
-		if err := os.Remove(b.path("x")); err != nil {
+	eventually(t, "the kernel has just been given the name", func() bool {
+		_, err := os.Stat(a.path("x")) // it has the inode, so that it asks without the lock
+		must(t, err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return time.Until(c.inodes[twofold.RootIno].names["x"].kernel) > maxTimeout*9/10
+	})
+	ends(t, "the rmdir", []*testMount{a}, func() {
+		if err := b.Rmdir(ctx, twofold.RootIno, "x"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -90,7 +102,6 @@ func testNameGoes(t *testing.T, waits string, call func(*testMount) error) {
 	must(t, <-called)
 	_, err = os.Stat(a.path("x"))
 	wantErrno(t, err, syscall.ENOENT)
-	c := a.s.f.cache
 	c.mu.Lock()
 	hot := c.inodes[twofold.RootIno].cool.After(time.Now())
 	c.mu.Unlock()

@@ -82,7 +82,7 @@ func (c *cache) grantName(dir twofold.Ino, name string, ino twofold.Ino) time.Du
 	if n == nil || !n.valid || n.ino != ino {
 		return 0
 	}
-	d = min(d, maxNameTimeout)
+	d = min(d, c.max.name)
 	n.kernel = c.note(n.kernel, now.Add(d+kernelSlack))
 	in.listed = c.note(in.listed, n.kernel)
 	return d

@@ -11,9 +11,9 @@ import (
 
 // leased is api.Files that answers from the cache what the mount has read leases of, and
 // keeps what the volume answers. Changes are bracketed: the kernel forgets what they are
-// of before they are sent, and nothing of it is cached while they are under way. What
-// a change does to inodes that its call does not name (what
-// a name stands for) is found out first: nobody else would say it.
+// of before they are sent, and nothing of it is cached while they are under way. What a
+// change does to inodes that its call does not name (what a name stands for) is found
+// out first.
 type leased struct {
 	to  api.Files
 	c   *cache
