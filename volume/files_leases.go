@@ -55,6 +55,19 @@ func (s *Session) Invalidate(ctx context.Context, stale []lease.Stale) error {
 	return s.holder.Invalidate(ctx, out)
 }
 
+// Revoked implements lease.Reader: the connection is given up, as far as there is one.
+func (s *Session) Revoked() {
+	if r, ok := s.holder.(revocable); ok {
+		r.Revoked()
+	}
+}
+
+// revocable is a holder whose read leases may end without its knowledge.
+type revocable interface {
+	// Revoked makes the mount drop all it has cached before it is heard of again.
+	Revoked()
+}
+
 // grant marks attributes that a snapshot of generation gen has as leased, where the
 // mount may cache them. An inode without a name may be gone at any moment: it is not.
 func (s *Session) grant(gen uint64, n *metadata.Inode, a *api.Attr) {

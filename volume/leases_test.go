@@ -659,3 +659,24 @@ func TestKeptResultIsNotLeased(t *testing.T) {
 		t.Fatalf("the file was replaced, and may be cached: %+v", again)
 	}
 }
+
+// TestOpenWaitsForNobody: a mount pins what it has to give back before it answers, so
+// Open recalls nothing; what it tells may not be cached then.
+func TestOpenWaitsForNobody(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", []byte("x"))
+	m, b := h.mount(), h.believer(t)
+	ino := m.lookup("docs", "f").Ino
+	m.write(ino, 0, "not flushed")
+	m.mu.Lock()
+	m.stuck = true // whoever recalled it would be refused
+	m.mu.Unlock()
+	a, err := b.s.Open(ctx, ino)
+	if err != nil || a.Leased {
+		t.Fatalf("%+v %v", a, err)
+	}
+	if err := b.s.Release(ctx, ino); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -290,6 +290,9 @@ func (t *Table) taken(id twofold.SessionID, stale []Stale) {
 func (t *Table) deaf(s *session) bool {
 	id := s.reader.ID()
 	silent := s.reader.Silent() > t.term
+	if silent {
+		s.reader.Revoked()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.readers.sessions[id] != s {

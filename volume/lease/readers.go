@@ -17,6 +17,10 @@ type Reader interface {
 	Invalidate(ctx context.Context, stale []Stale) error
 	// Silent is as Holder has it: behind the term the session serves nothing from its cache.
 	Silent() time.Duration
+	// Revoked tells that all leases were taken without an answer, before anybody relies on
+	// it. The session's own clock may have stood still: it must not be heard of again
+	// as one that has them. Called without locks held; it must be quick.
+	Revoked()
 }
 
 // Target is what changes: an inode with all that is of it; with Names, of a

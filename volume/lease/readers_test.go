@@ -20,6 +20,7 @@ const inBucket = twofold.BucketID(7)
 type fakeReader struct {
 	id     twofold.SessionID
 	silent atomic.Int64
+	lost   atomic.Int32 // calls of Revoked
 	mu     sync.Mutex
 	told   []Stale
 	answer func(ctx context.Context) error // nil: at once
@@ -27,6 +28,7 @@ type fakeReader struct {
 
 func (r *fakeReader) ID() twofold.SessionID { return r.id }
 func (r *fakeReader) Silent() time.Duration { return time.Duration(r.silent.Load()) }
+func (r *fakeReader) Revoked()              { r.lost.Add(1) }
 func (r *fakeReader) Invalidate(ctx context.Context, stale []Stale) error {
 	r.mu.Lock()
 	r.told = append(r.told, stale...)
@@ -267,8 +269,8 @@ func TestSilentReaderIsNotWaitedFor(t *testing.T) {
 	r.silent.Store(int64(time.Hour))
 	c.add(t, false, Target{Ino: ino})
 	c.End()
-	if tab.Reads(r.id) != 0 {
-		t.Error("it has leases yet")
+	if tab.Reads(r.id) != 0 || r.lost.Load() != 1 {
+		t.Errorf("it has %d leases yet, and was told %d times that it has none", tab.Reads(r.id), r.lost.Load())
 	}
 	r.silent.Store(0)
 	tab.Grant(r.id, generation(t, tab), inBucket, ino)
@@ -354,6 +356,7 @@ type believer struct {
 
 func (b *believer) ID() twofold.SessionID { return b.id }
 func (b *believer) Silent() time.Duration { return 0 }
+func (b *believer) Revoked()              {}
 
 func (b *believer) Invalidate(_ context.Context, stale []Stale) error {
 	time.Sleep(rand.N(200 * time.Microsecond))

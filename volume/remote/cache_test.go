@@ -74,6 +74,27 @@ func TestLapsedLeasesStayLapsed(t *testing.T) {
 	waitFor(t, "leases are good again", func() bool { return c.CachedUntil().After(time.Now()) })
 }
 
+// TestRevokedLeasesAreDropped: a mount of which the server took the leases away drops them
+// before it goes on, though its own clock says that they are good.
+func TestRevokedLeasesAreDropped(t *testing.T) {
+	st := newStore(newCounter().hook)
+	n := startNode(t, st)
+	m := &mount{caches: true}
+	c := dialNode(t, n.addr, m)
+	st.mu.Lock()
+	s := st.sessions[c.SessionID()]
+	st.mu.Unlock()
+	s.holder.(interface{ Revoked() }).Revoked()
+	waitFor(t, "the holder is asked what it has", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.asks > 0
+	})
+	if _, err := c.GetAttr(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestInvalidateCrosses: what the server takes back arrives, and an answer comes when the
 // holder has answered, also over a connection that breaks meanwhile.
 func TestInvalidateCrosses(t *testing.T) {

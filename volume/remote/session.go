@@ -132,6 +132,19 @@ func (s *session) RecallLocks(ctx context.Context, ino twofold.Ino, token uint64
 	return s.callBack(ctx, &rpc.Call{Method: mRecallLocks, Header: leaseReq{ino, token}})
 }
 
+// Revoked makes the mount come back on a new connection, for which it drops what it has
+// cached (Holder.Held): its machine may have been suspended, and its clock not have seen
+// the end of its leases. Nothing that it sent on the old one is answered any more, also
+// no keep-alive.
+func (s *session) Revoked() {
+	s.mu.Lock()
+	c := s.conn
+	s.mu.Unlock()
+	if c != nil {
+		c.Close()
+	}
+}
+
 func (s *session) callBack(ctx context.Context, call *rpc.Call) error {
 	for {
 		c, err := s.connection(ctx)
