@@ -26,7 +26,7 @@ type memStore struct {
 	mu    sync.Mutex
 	m     *fsm.Machine
 	index uint64
-	fail  func(*metadata.Command) error // before a command is applied
+	fail  func(*metadata.Command) error // before a command is applied; it may change it
 	enter func(*metadata.Command)       // likewise, but several at once; set before the volume is opened
 	after func(*metadata.Command)       // behind one that was
 }
@@ -47,10 +47,6 @@ func (s *memStore) failing(fn func(*metadata.Command) error) {
 }
 
 func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Result, error) {
-	b, err := metadata.Encode(c)
-	if err != nil {
-		return nil, err
-	}
 	if s.enter != nil {
 		s.enter(c)
 	}
@@ -60,6 +56,10 @@ func (s *memStore) Apply(_ context.Context, c *metadata.Command) (*metadata.Resu
 		if err := s.fail(c); err != nil {
 			return nil, err
 		}
+	}
+	b, err := metadata.Encode(c)
+	if err != nil {
+		return nil, err
 	}
 	s.index++
 	res, err := s.m.ApplyBatch([]fsm.Entry{{Index: s.index, Term: 1, Data: b}})

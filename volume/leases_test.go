@@ -29,6 +29,8 @@ type believer struct {
 	own   map[twofold.Ino]int   // its own changes of this that are in flight
 	deaf  chan struct{}         // closed when it answers invalidations; nil: it does
 	told  atomic.Int32
+	peers []*believer // the other mounts, and itself
+	using sync.Mutex  // held while it writes: a recall waits
 }
 
 type bname struct {
@@ -55,6 +57,8 @@ func (b *believer) Held() api.Held { return api.Held{} }
 func (b *believer) Lost(error)     {}
 
 func (b *believer) Recall(ctx context.Context, ino twofold.Ino, token uint64) error {
+	b.using.Lock()
+	defer b.using.Unlock()
 	return b.s.ReleaseWrite(ctx, ino, token)
 }
 
@@ -242,6 +246,9 @@ func TestBelieversAreRight(t *testing.T) {
 	h := newHarness(t)
 	h.bucket("docs")
 	mounts := []*believer{h.believer(t), h.believer(t)}
+	for _, b := range mounts {
+		b.peers = mounts
+	}
 	var checks, held atomic.Int64
 	h.store.mu.Lock()
 	h.store.after = func(c *metadata.Command) {
@@ -340,6 +347,7 @@ func (b *believer) look(rounds int) {
 		}
 		b.getattr(dir)
 		b.getattr(twofold.RootIno)
+		b.lookup(twofold.RootIno, oneOf("one", "two"))
 		b.open(dir)
 		if rand.IntN(40) == 0 {
 			b.mu.Lock()
@@ -407,12 +415,22 @@ func (b *believer) disturb(rounds int) {
 // write holds the write lease for a moment, in which nobody else may believe anything of
 // the file.
 func (b *believer) write(ino twofold.Ino) {
+	b.using.Lock()
+	defer b.using.Unlock()
 	b.change([]bname{{ino, ""}}, func() (api.Attr, error) {
 		l, err := b.s.AcquireWrite(ctx, ino)
 		if err != nil {
 			return api.Attr{}, err
 		}
 		defer b.s.ReleaseWrite(ctx, ino, l.Token)
+		// From here on write(2) would return with nobody told.
+		for _, p := range b.peers {
+			p.mu.Lock()
+			if a, ok := p.attrs[ino]; ok && p != b {
+				b.t.Errorf("session %d believes %+v, and session %d may write", p.s.id, a, b.s.id)
+			}
+			p.mu.Unlock()
+		}
 		return b.s.Write(ctx, ino, api.Write{Token: l.Token, Segments: []api.Segment{{Off: 0, Data: []byte("xyz")[:1+rand.IntN(3)]}}, Size: 2})
 	})
 }
@@ -679,4 +697,45 @@ func TestOpenWaitsForNobody(t *testing.T) {
 	if err := b.s.Release(ctx, ino); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestGuardThatNeverHolds: a command whose guard is outdated each time is not sent for
+// ever: all leases of the bucket are taken back, and it goes without one.
+func TestGuardThatNeverHolds(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", []byte("old"))
+	b := h.believer(t)
+	dir := b.lookup(twofold.RootIno, "docs")
+	ino := twofold.Ino(0)
+	eventually(t, "granted", func() bool {
+		ino = b.lookup(dir, "f")
+		b.getattr(dir)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.attrs[ino].Ino != 0 && b.attrs[dir].Ino != 0 && b.names[bname{dir, "f"}] == ino
+	})
+	guarded, alone := 0, 0
+	h.store.failing(func(c *metadata.Command) error {
+		switch {
+		case c.Op != metadata.OpPutObject:
+		case c.Guard != nil:
+			guarded++
+			c.Guard = []metadata.Target{} // as if the tree were another one each time
+		default:
+			alone++
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if _, ok := b.names[bname{dir, "f"}]; ok || b.attrs[ino].Ino != 0 || b.attrs[dir].Ino != 0 {
+				t.Errorf("it believes %v %v while anything may change", b.attrs, b.names)
+			}
+		}
+		return nil
+	})
+	h.put("docs", "f", []byte("new"))
+	h.store.failing(nil)
+	if guarded != maxRounds || alone != 1 {
+		t.Errorf("sent %d times with a guard and %d times without", guarded, alone)
+	}
+	eventually(t, "granted again", func() bool { return b.lookup(dir, "f") != ino && b.beliefs() > 1 })
 }
