@@ -29,6 +29,7 @@ type fakeVolume struct {
 	changing map[key]int // what is about to change: it is not leased
 	writes   int         // api.Write calls that were committed
 	room     int64       // bytes that can be written or promised
+	quota    int64       // bytes that all files may have; 0: any
 	locks    *locks.Table
 
 	sessions twofold.SessionID // how many there were
@@ -48,6 +49,7 @@ type fakeInode struct {
 	holder  *fakeSession
 	token   uint64
 	readers map[*fakeSession]bool
+	reserve int64
 }
 
 func newFakeVolume() *fakeVolume {

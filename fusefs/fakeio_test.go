@@ -88,6 +88,9 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 	if w.Token == 0 && in.holder == s || w.Token != 0 && (in.holder != s || in.token != w.Token) {
 		return api.Attr{}, fail(errs.Fenced)
 	}
+	if s.v.quota > 0 && w.Size > max(in.attr.Size, in.reserve) {
+		return api.Attr{}, fail(errs.Quota)
+	}
 	if err := s.use(int64(total)); err != nil {
 		return api.Attr{}, err
 	}
@@ -205,7 +208,10 @@ func (s *fakeSession) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Le
 		s.v.token++
 		in.holder, in.token = s, s.v.token
 	}
-	l := api.Lease{Token: in.token, Attr: in.attr}
+	l := api.Lease{Token: in.token, Attr: in.attr, Allowed: in.reserve}
+	if s.v.quota == 0 {
+		l.Allowed = twofold.MaxFileLen
+	}
 	end()
 	return l, s.before("granted", ino) // a hook can hold the answer up
 }
@@ -216,7 +222,7 @@ func (s *fakeSession) ReleaseWrite(ctx context.Context, ino twofold.Ino, token u
 	}
 	s.v.mu.Lock()
 	if in := s.v.inodes[ino]; in != nil && in.holder == s && in.token == token {
-		in.holder = nil
+		in.holder, in.reserve = nil, 0
 	}
 	s.v.mu.Unlock()
 	return s.before("released", ino) // a hook can hold the answer up
@@ -298,6 +304,34 @@ func (s *fakeSession) RemoveXattr(ctx context.Context, ino twofold.Ino, name str
 }
 
 // Promise grants as the volume does, out of v.room.
+func (s *fakeSession) Reserve(_ context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
+	if err := s.before("Reserve", ino); err != nil {
+		return 0, err
+	}
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	in, err := s.v.get(ino)
+	switch {
+	case err != nil:
+		return 0, err
+	case in.holder != s || in.token != token:
+		return 0, fail(errs.Fenced)
+	case s.v.quota == 0:
+		return twofold.MaxFileLen, nil
+	}
+	used := int64(0)
+	for _, other := range s.v.inodes {
+		if other != in && other.entries == nil {
+			used += max(other.attr.Size, other.reserve)
+		}
+	}
+	if used+size > s.v.quota {
+		return 0, fail(errs.Quota)
+	}
+	in.reserve = max(in.reserve, size+min(slack, (s.v.quota-used-size)/4))
+	return in.reserve, nil
+}
+
 func (s *fakeSession) Promise(ctx context.Context, n int64) (int64, error) {
 	if err := s.before("Promise", 0); err != nil {
 		return 0, err

@@ -121,7 +121,7 @@ func (n *node) acquire(a *ask) {
 func (n *node) granted(a *ask, l api.Lease) {
 	n.lease, n.token, n.grant = leaseHeld, l.Token, a
 	n.rev++
-	n.base = l.Attr
+	n.base, n.allowed = l.Attr, l.Allowed
 	n.reset()
 	n.sum.adopt(n.base)
 	n.taken = n.sum.clone()
@@ -231,7 +231,7 @@ func (n *node) drain(token uint64) (late bool) {
 // unlease forgets the lease, nothing being dirty any more; n.mu is held.
 func (n *node) unlease() {
 	n.lease, n.token, n.grant, n.leaving = leaseNone, 0, nil, false
-	n.base, n.failing = api.Attr{}, nil
+	n.base, n.failing, n.allowed = api.Attr{}, nil, 0
 	n.stream = false
 	n.rev++
 	n.fs.released.note(n.ino)

@@ -311,6 +311,10 @@ func (l *leased) SetLock(ctx context.Context, ino twofold.Ino, k api.Lock, wait 
 	return l.to.SetLock(ctx, ino, k, wait)
 }
 
+func (l *leased) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
+	return l.to.Reserve(ctx, ino, token, size, slack)
+}
+
 func (l *leased) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return l.to.StatFS(ctx, ino)
 }

@@ -38,6 +38,8 @@ type node struct {
 	op       bool   // a truncate or the like runs: bytes stay as they are
 	leaving  bool   // all is committed and the volume is being told that token is free
 
+	allowed int64 // bytes that the file may grow to under this lease, see reserve
+
 	// While decides() what the inode contains is decided here.
 	base  api.Attr     // content attributes as the volume has them
 	size  int64        // bytes, with what is dirty

@@ -58,6 +58,11 @@ func (f *fsys) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Stat
 		if w.Size == size && w.Punch == nil {
 			return base, nil
 		}
+		if w.Size > size {
+			if _, err := f.files.Reserve(ctx, n.ino, token, w.Size, 0); err != nil {
+				return api.Attr{}, err
+			}
+		}
 		return f.files.Write(ctx, n.ino, w)
 	})
 	return errno(err)

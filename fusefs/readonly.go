@@ -60,4 +60,8 @@ func (readOnly) RemoveXattr(context.Context, twofold.Ino, string) error {
 	return readOnlyError("RemoveXattr")
 }
 
+func (readOnly) Reserve(context.Context, twofold.Ino, uint64, int64, int64) (int64, error) {
+	return 0, readOnlyError("Reserve")
+}
+
 func (readOnly) Promise(context.Context, int64) (int64, error) { return 0, readOnlyError("Promise") }

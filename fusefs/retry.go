@@ -178,6 +178,11 @@ func (p *patient) Forget(ctx context.Context, inos []twofold.Ino) error {
 	return p.try(ctx, "Forget", func() error { return p.to.Forget(ctx, inos) })
 }
 
+func (p *patient) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (allowed int64, err error) {
+	err = p.try(ctx, "Reserve", func() error { allowed, err = p.to.Reserve(ctx, ino, token, size, slack); return err })
+	return allowed, err
+}
+
 func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err error) {
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err

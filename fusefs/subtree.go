@@ -110,6 +110,10 @@ func (s subtree) RemoveXattr(ctx context.Context, ino twofold.Ino, name string) 
 	return s.Files.RemoveXattr(ctx, s.in(ino), name)
 }
 
+func (s subtree) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
+	return s.Files.Reserve(ctx, s.in(ino), token, size, slack)
+}
+
 func (s subtree) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return s.Files.StatFS(ctx, s.in(ino))
 }

@@ -52,7 +52,7 @@ func (n *node) write(ctx context.Context, c change) (int, error) {
 
 // admitWrite waits for the lease, for room in the layer, and for the mount's
 // budget, of which it takes size bytes: errs.NoSpace where the store does not promise
-// to have room for them. n.mu is held. Nothing is held on to while
+// to have room for them, errs.Quota where the bucket may not have more. n.mu is held. Nothing is held on to while
 // waiting for something else: recalls and flushes go on.
 func (n *node) admitWrite(ctx context.Context, c change, size int) error {
 	for {
@@ -64,6 +64,12 @@ func (n *node) admitWrite(ctx context.Context, c change, size int) error {
 		}
 		if off := n.place(c); off < 0 || off > twofold.MaxFileLen-int64(size) {
 			return errs.Newf("fusefs.write", errs.TooLarge, "a file ends at %d bytes", twofold.MaxFileLen)
+		}
+		if end := n.place(c) + int64(size); !c.cached && end > max(n.allowed, n.base.Size) {
+			if err := n.reserve(ctx, end); err != nil {
+				return err
+			}
+			continue
 		}
 		if !n.dirty.room(size) {
 			n.kick()

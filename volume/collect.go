@@ -70,6 +70,7 @@ func (v *Volume) reaper() {
 	seen := map[twofold.Ino]time.Time{}
 	v.loop("reaper", v.kickReaper, func(ctx context.Context) error {
 		v.expire(ctx)
+		v.returnReserves(ctx)
 		return v.reap(ctx, seen)
 	})
 }

@@ -161,6 +161,10 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, ETag: w.ETag, KillPriv: w.KillPriv,
 	}
 	res, err := s.command(ctx, metadata.OpWrite, cmd)
+	if errs.Is(err, errs.Quota) && s.v.letIn(ctx, ino, w.Token) {
+		cmd.Unbounded = true
+		res, err = s.v.commit(ctx, metadata.OpWrite, cmd)
+	}
 	referred := false            // a command of the write has succeeded
 	for err == nil && res.More { // it replaces very many extents: nobody else looks meanwhile
 		referred = true
@@ -313,21 +317,25 @@ func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease,
 	if err == nil && a.Type == metadata.TypeDir {
 		err = errs.Newf("volume.AcquireWrite", errs.IsDir, "inode %d is a directory", ino)
 	}
+	var allowed int64
+	if err == nil {
+		allowed, err = s.v.allowed(ctx, ino)
+	}
 	if err != nil {
 		s.v.leases.Release(s, ino, token)
 		return api.Lease{}, err
 	}
-	return api.Lease{Token: token, Attr: a}, nil
+	return api.Lease{Token: token, Attr: a, Allowed: allowed}, nil
 }
 
 // ReleaseWrite implements api.Files.
-func (s *Session) ReleaseWrite(_ context.Context, ino twofold.Ino, token uint64) error {
+func (s *Session) ReleaseWrite(ctx context.Context, ino twofold.Ino, token uint64) error {
+	if token != 0 {
+		if end, err := s.v.leases.Use(ctx, s, ino, token); err == nil {
+			s.v.unreserve(ctx, ino)
+			end()
+		}
+	}
 	s.v.leases.Release(s, ino, token)
 	return nil
-}
-
-// StatFS implements api.Files.
-func (s *Session) StatFS(ctx context.Context, _ twofold.Ino) (api.StatFS, error) {
-	total, free, err := s.v.Placer.Space(ctx)
-	return api.StatFS{Total: total, Free: free}, err
 }

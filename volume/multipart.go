@@ -73,6 +73,9 @@ func (v *Volume) PutPart(ctx context.Context, in *api.PartInput) (api.PartInfo, 
 	if err := v.Placer.Writable(); err != nil {
 		return api.PartInfo{}, err
 	}
+	if err := v.fits(ctx, up.Bucket, in.Size, replacesPart(in.ID, in.Number)); err != nil {
+		return api.PartInfo{}, err
+	}
 	why := purpose{Bucket: in.Bucket, Key: in.Key, Upload: in.ID.String(), Part: in.Number}
 	data, err := v.store(ctx, in.Body, in.Size, string(in.Key), up.Class, why.encode())
 	if err != nil {

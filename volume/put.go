@@ -35,10 +35,14 @@ func (v *Volume) PutObject(ctx context.Context, in *api.PutInput) (api.ObjectInf
 	if err := checkKey("volume.PutObject", in.Key); err != nil {
 		return api.ObjectInfo{}, err
 	}
-	if _, err := v.bucket(ctx, in.Bucket); err != nil {
+	b, err := v.bucket(ctx, in.Bucket)
+	if err != nil {
 		return api.ObjectInfo{}, err
 	}
 	if err := v.Placer.Writable(); err != nil {
+		return api.ObjectInfo{}, err
+	}
+	if err := v.fits(ctx, b.ID, in.Size, replacesObject(b.ID, in.Key)); err != nil {
 		return api.ObjectInfo{}, err
 	}
 	data, err := v.store(ctx, in.Body, in.Size, string(in.Key), in.Class, purpose{Bucket: in.Bucket, Key: in.Key}.encode())

@@ -105,11 +105,16 @@ type Volume struct {
 	kickTrash   chan struct{}
 	kickCompact chan struct{}
 
+	firstToken uint64 // leases up to this one are of an earlier process
+
 	mu       sync.Mutex
 	sessions map[twofold.SessionID]*Session
 	expected map[twofold.SessionID]string // mounts of before the start that are not back
 	buckets  map[twofold.BucketName]metadata.Bucket
 	writing  map[twofold.BlobID]struct{} // blobs not yet committed, or of unknown outcome
+
+	reserved   map[twofold.Ino]struct{}    // leased files that have something reserved
+	quotaSince map[twofold.BucketID]uint64 // the last lease of before the quota was set
 }
 
 var _ api.Objects = (*Volume)(nil)
@@ -146,7 +151,10 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		expected:    map[twofold.SessionID]string{},
 		buckets:     map[twofold.BucketName]metadata.Bucket{},
 		writing:     map[twofold.BlobID]struct{}{},
+		reserved:    map[twofold.Ino]struct{}{},
+		quotaSince:  map[twofold.BucketID]uint64{},
 	}
+	v.firstToken = v.leases.LastToken()
 	v.locks = locks.New(locks.Options{
 		Term: o.LeaseTerm, Ready: v.leases.Await, IsReady: v.leases.IsReady, Log: o.Logger, Done: run.Done(),
 	})
@@ -217,11 +225,21 @@ const commitTimeout = 30 * time.Second
 
 // commit applies a command under this process's session. The caller's ctx gives
 // values, not its end: once sent, the outcome is waited for.
+//
+// A quota refuses it only when nothing is reserved any more for mounts that are gone.
 func (v *Volume) commit(ctx context.Context, op metadata.Op, body any) (*metadata.Result, error) {
 	return v.commitGuarded(ctx, op, body, nil)
 }
 
 func (v *Volume) commitGuarded(ctx context.Context, op metadata.Op, body any, guard []metadata.Target) (*metadata.Result, error) {
+	res, err := v.commitOnce(ctx, op, body, guard)
+	if errs.Is(err, errs.Quota) && v.returnReserves(ctx) > 0 {
+		res, err = v.commitOnce(ctx, op, body, guard)
+	}
+	return res, err
+}
+
+func (v *Volume) commitOnce(ctx context.Context, op metadata.Op, body any, guard []metadata.Target) (*metadata.Result, error) {
 	seq := v.seqs.next()
 	defer v.seqs.done(seq)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)

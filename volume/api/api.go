@@ -123,9 +123,22 @@ type Lease struct {
 	_     struct{} `cbor:",toarray"`
 	Token uint64   // the fencing token: larger than any token given before for the inode
 	Attr  Attr     // as of the grant
+
+	// Allowed is the size that the file may grow to without a Reserve:
+	// twofold.MaxFileLen where the bucket has no quota. It travels beside the rest, which
+	// older servers and mounts have without.
+	Allowed int64 `cbor:"-"`
 }
 
-// StatFS is statvfs(3): bytes that the store can still take at its parity, and has.
+// Quota is how much is in a bucket, and how much may be, in bytes of content.
+type Quota struct {
+	Bucket   twofold.BucketName `cbor:"1,keyasint"`
+	Used     int64              `cbor:"2,keyasint,omitempty"` // files, objects, parts of uploads
+	Reserved int64              `cbor:"3,keyasint,omitempty"` // what open files may grow by
+	Limit    int64              `cbor:"4,keyasint,omitempty"` // 0: none
+}
+
+// StatFS is statvfs(3): bytes that the store, or a bucket, can still take, and has.
 type StatFS struct {
 	_     struct{} `cbor:",toarray"`
 	Total uint64
@@ -206,6 +219,14 @@ type Files interface {
 	// among those given back. Nothing is waited for.
 	Forget(ctx context.Context, inos []twofold.Ino) error
 
+	// Reserve lets a file grow to size without being refused by its bucket's quota, and
+	// returns the size that it may grow to: up to slack more where much is left,
+	// twofold.MaxFileLen where there is no quota. It needs the write lease, and goes with
+	// it; a Write within it is never errs.Quota. errs.Quota, errs.Fenced. It may come
+	// twice.
+	Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error)
+
+	// StatFS is of the store, or of the bucket that ino is in, where that has a quota.
 	StatFS(ctx context.Context, ino twofold.Ino) (StatFS, error)
 
 	// GetLock returns a lock that conflicts with l, fcntl(2)'s F_GETLK; found is

@@ -323,6 +323,46 @@ func (t *Table) Exclude(ctx context.Context, ino twofold.Ino) (end func(), err e
 	}, nil
 }
 
+// TryExclude is Exclude where nobody holds the lease; ok is false where somebody does,
+// or may (before Ready).
+func (t *Table) TryExclude(ino twofold.Ino) (end func(), ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isReady {
+		return nil, false
+	}
+	s := t.stateOf(ino)
+	if s.holder != nil {
+		return nil, false
+	}
+	s.exclusive++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		s.exclusive--
+		t.wake(ino, s)
+	}, true
+}
+
+// Held lists the inodes that somebody holds the lease of.
+func (t *Table) Held() (inos []twofold.Ino) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ino, s := range t.inodes {
+		if s.holder != nil {
+			inos = append(inos, ino)
+		}
+	}
+	return inos
+}
+
+// LastToken is the largest one that was given.
+func (t *Table) LastToken() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lastToken
+}
+
 // Generation is where an observer starts: see the package comment.
 func (t *Table) Generation(ctx context.Context) (uint64, error) {
 	if err := t.waitReady(ctx); err != nil {

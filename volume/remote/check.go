@@ -100,6 +100,13 @@ func (r invalidateReq) check() error {
 	return nil
 }
 
+func (r reserveReq) check() error {
+	if r.Size < 0 || r.Slack < 0 || r.Size > twofold.MaxFileLen {
+		return bad("a reserve of %d bytes, and %d", r.Size, r.Slack)
+	}
+	return checkIno(r.Ino)
+}
+
 func (r inoReq) check() error  { return checkIno(r.Ino) }
 func (r nameReq) check() error { return first(checkIno(r.Dir), checkName(r.Name)) }
 func (r linkReq) check() error {

@@ -124,6 +124,9 @@ func (h hooked) SetLock(ctx context.Context, ino twofold.Ino, l api.Lock, wait b
 func (h hooked) Forget(ctx context.Context, inos []twofold.Ino) error {
 	return no(h.hook(ctx, "Forget", inos))
 }
+func (h hooked) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
+	return one[int64](h.hook(ctx, "Reserve", ino, token, size, slack))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }

@@ -149,8 +149,23 @@ func (c *Client) CopyRange(ctx context.Context, r api.CopyRange) (api.Attr, int6
 
 // AcquireWrite implements api.Files.
 func (c *Client) AcquireWrite(ctx context.Context, ino twofold.Ino) (l api.Lease, err error) {
-	_, err = c.ask(ctx, mAcquireWrite, inoReq{ino}, &l, nil)
+	var a acquireAns
+	_, err = c.ask(ctx, mAcquireLease, inoReq{ino}, &a, nil)
+	l, l.Allowed = a.Lease, a.Allowed
+	if errs.Is(err, errs.Unsupported) { // an older server, without quotas
+		_, err = c.ask(ctx, mAcquireWrite, inoReq{ino}, &l, nil)
+		l.Allowed = twofold.MaxFileLen
+	}
 	return l, err
+}
+
+// Reserve implements api.Files.
+func (c *Client) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (allowed int64, err error) {
+	_, err = c.ask(ctx, mReserve, reserveReq{ino, token, size, slack}, &allowed, nil)
+	if errs.Is(err, errs.Unsupported) {
+		return twofold.MaxFileLen, nil
+	}
+	return allowed, err
 }
 
 // ReleaseWrite implements api.Files.

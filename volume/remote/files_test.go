@@ -126,7 +126,7 @@ func result(t *rapid.T, m reflect.Method, i int) any {
 	case reflect.TypeFor[api.Attr]():
 		return attr()
 	case reflect.TypeFor[api.Lease]():
-		return api.Lease{Token: rapid.Uint64().Draw(t, "token"), Attr: attr()}
+		return api.Lease{Token: rapid.Uint64().Draw(t, "token"), Attr: attr(), Allowed: rapid.Int64Range(0, 1<<60).Draw(t, "allowed")}
 	case reflect.TypeFor[[]api.DirEntry]():
 		var e []api.DirEntry
 		for range rapid.IntRange(1, 5).Draw(t, "entries") {

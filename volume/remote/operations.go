@@ -31,6 +31,13 @@ func operations() map[rpc.Method]operation {
 		mAcquireWrite: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
 			return f.AcquireWrite(ctx, q.Ino)
 		}),
+		mAcquireLease: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			l, err := f.AcquireWrite(ctx, q.Ino)
+			return acquireAns{l, l.Allowed}, err
+		}),
+		mReserve: plain(func(ctx context.Context, f api.Files, q reserveReq) (any, error) {
+			return f.Reserve(ctx, q.Ino, q.Token, q.Size, q.Slack)
+		}),
 		mGetXattr: plain(func(ctx context.Context, f api.Files, q xattrReq) (any, error) {
 			return f.GetXattr(ctx, q.Ino, q.Name)
 		}),

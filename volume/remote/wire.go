@@ -49,6 +49,8 @@ const (
 	mEndAwait     rpc.Method = 44
 	mForget       rpc.Method = 45
 	mReturnLocks  rpc.Method = 46
+	mAcquireLease rpc.Method = 47 // mAcquireWrite, with Lease.Allowed in the answer
+	mReserve      rpc.Method = 48
 
 	// What the server sends; mInvalidate only where there was an mCache.
 	mRecall      rpc.Method = 64
@@ -194,6 +196,16 @@ type (
 		_   struct{} `cbor:",toarray"`
 		Off int64
 		Len int
+	}
+	acquireAns struct {
+		Lease   api.Lease `cbor:"1,keyasint"`
+		Allowed int64     `cbor:"2,keyasint,omitempty"`
+	}
+	reserveReq struct {
+		Ino   twofold.Ino `cbor:"1,keyasint"`
+		Token uint64      `cbor:"2,keyasint"`
+		Size  int64       `cbor:"3,keyasint"`
+		Slack int64       `cbor:"4,keyasint,omitempty"`
 	}
 	leaseReq struct {
 		Ino   twofold.Ino `cbor:"1,keyasint"`
