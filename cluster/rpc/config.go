@@ -93,7 +93,7 @@ func (c Config) check() error {
 	switch {
 	case c.Secret == Secret{}:
 		return errs.Newf("rpc.Config", errs.Invalid, "no secret")
-	case c.Role != RoleMount && c.Role != RoleNode:
+	case !c.Role.known():
 		return errs.Newf("rpc.Config", errs.Invalid, "no role")
 	case c.Logger == nil:
 		return errs.Newf("rpc.Config", errs.Invalid, "no logger")

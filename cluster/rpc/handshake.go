@@ -23,7 +23,10 @@ type Role uint8
 const (
 	RoleMount Role = 1 // a mount process
 	RoleNode  Role = 2 // a server process
+	RoleAdmin Role = 3 // an operator's command
 )
+
+func (r Role) known() bool { return r >= RoleMount && r <= RoleAdmin }
 
 // A hello, 64 bytes:
 //
@@ -90,7 +93,7 @@ func parseHello(b [helloLen]byte) (hello, error) {
 	switch {
 	case string(b[:4]) != "2frp" || b[4] != 1:
 		return h, errs.Newf(op, errs.Unsupported, "the peer does not speak this protocol")
-	case h.role != RoleMount && h.role != RoleNode:
+	case !h.role.known():
 		return h, errs.Newf(op, errs.Invalid, "the peer has unknown role %d", h.role)
 	case h.min == 0 || h.min > h.max:
 		return h, errs.Newf(op, errs.Invalid, "the peer offers versions %d to %d", h.min, h.max)

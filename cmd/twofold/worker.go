@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"twofold/admin"
 	"twofold/cluster/node"
 	"twofold/cluster/rpc"
 	"twofold/internal/config"
@@ -74,7 +75,13 @@ func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Log
 		return err
 	}
 	mounts := remote.NewServer(n.Mounts(), log)
-	calls, err := rpc.NewServer(rpc.Config{Secret: secret, Logger: log}, mounts.Accept)
+	operators := admin.NewServer(n.Volume(), log)
+	calls, err := rpc.NewServer(rpc.Config{Secret: secret, Logger: log}, func(c *rpc.Conn) (rpc.Handler, error) {
+		if c.PeerRole() == rpc.RoleAdmin {
+			return operators.Accept(c)
+		}
+		return mounts.Accept(c)
+	})
 	if err != nil {
 		return err
 	}

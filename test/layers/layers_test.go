@@ -37,9 +37,10 @@ var may = map[string][]string{
 	"cluster/node":     {"engine", "metadata", "volume"},
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"volume/api", "metadata."},
+	"admin":            {"volume/api", "cluster/rpc"},
 	"bench":            {},
-	"cmd":              {"", "bench", "cluster", "engine", "fusefs", "metadata", "s3", "volume", "cmd"},
-	"test":             {"", "bench", "cluster", "engine", "fusefs", "metadata", "s3", "volume", "test"},
+	"cmd":              {"", "admin", "bench", "cluster", "engine", "fusefs", "metadata", "s3", "volume", "cmd"},
+	"test":             {"", "admin", "bench", "cluster", "engine", "fusefs", "metadata", "s3", "volume", "test"},
 }
 
 // rule finds the longest key that fits.
