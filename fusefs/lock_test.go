@@ -296,12 +296,12 @@ for lock in (lambda: fcntl.lockf(f, fcntl.LOCK_EX, 0, 0), lambda: fcntl.flock(f,
     except Late:
         print("interrupted")
 sys.stdout.flush()
-sys.stdin.readline()
+sys.stdin.read()
 `
 	p[2].want("set a w 0 10", "ok")
 	p[2].want("flock a sh", "ok")
 	py := pythonTalk(t, script, m1.path("f"))
-	answered(t, "fcntl", py.ask(""), "interrupted") // the line ends readline later
+	answered(t, "fcntl", py.ask(""), "interrupted") // it lives until its input ends
 	line, err := py.out.ReadString('\n')
 	if err != nil || strings.TrimSpace(line) != "interrupted" {
 		t.Fatalf("flock: %q, %v", line, err)

@@ -120,6 +120,14 @@ func (d *duel) checkGuard(what string, before map[*mnode]visible, guard []metada
 				names[strings.TrimSuffix(s, "/")] = true
 			}
 		}
+		if in != nil {
+			for _, s := range in.Names {
+				// An object and a directory of one name that were exchanged are as before.
+				if old.entries[s] != nil && old.entries[s+"/"] != nil {
+					names[s] = true
+				}
+			}
+		}
 		changed := slices.Sorted(maps.Keys(names))
 		switch {
 		case in == nil && (!there || now.attrs != old.attrs || len(changed) > 0):
