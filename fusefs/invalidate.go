@@ -33,6 +33,11 @@ type dirNotice struct {
 // only until the kernel's timeouts have run out: from then on it asks by itself.
 func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 	f := h.f
+	for i := range stale {
+		if f.opts.Root != 0 && stale[i].Ino == f.opts.Root {
+			stale[i].Ino = twofold.RootIno // as subtree has it
+		}
+	}
 	n := f.cache.invalidate(stale)
 	var wg sync.WaitGroup
 	failed := make(chan error, len(stale))

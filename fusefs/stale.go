@@ -1,8 +1,9 @@
 package fusefs
 
 import (
-	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"twofold/internal/errs"
 )
@@ -31,7 +32,8 @@ func ClearStale(mountpoint string) (cleared bool, err error) {
 		path = filepath.Join(dir, filepath.Base(path))
 	}
 	for range 16 { // they can be on top of each other
-		if _, err := os.Stat(path); !isDisconnected(err) {
+		// Not stat(2): the kernel may know the attributes of one that died a moment ago.
+		if err := unix.Statfs(path, new(unix.Statfs_t)); !isDisconnected(err) {
 			return cleared, nil
 		}
 		mounts, err := mountTable()

@@ -114,6 +114,13 @@ func (s subtree) Reserve(ctx context.Context, ino twofold.Ino, token uint64, siz
 	return s.Files.Reserve(ctx, s.in(ino), token, size, slack)
 }
 
+func (s subtree) Forget(ctx context.Context, inos []twofold.Ino) error {
+	for i := range inos {
+		inos[i] = s.in(inos[i])
+	}
+	return s.Files.Forget(ctx, inos)
+}
+
 func (s subtree) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return s.Files.StatFS(ctx, s.in(ino))
 }

@@ -62,7 +62,7 @@ func (s source) root(ctx context.Context, files api.Files) (twofold.Ino, error) 
 	if s.bucket == "" {
 		return twofold.RootIno, nil
 	}
-	a, err := files.Lookup(ctx, twofold.RootIno, string(s.bucket))
+	a, err := lookup(ctx, files, twofold.RootIno, string(s.bucket))
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.NoBucket) {
 		return 0, fmt.Errorf("there is no bucket %q: make it first, by S3 or by mkdir in a mount of all buckets", s.bucket)
 	}
@@ -71,7 +71,7 @@ func (s source) root(ctx context.Context, files api.Files) (twofold.Ino, error) 
 	}
 	for comp := range strings.SplitSeq(s.prefix, "/") {
 		for _, name := range keypath.ToPosix(comp, false) {
-			switch a, err = files.Lookup(ctx, a.Ino, name); errs.KindOf(err) {
+			switch a, err = lookup(ctx, files, a.Ino, name); errs.KindOf(err) {
 			case errs.NotFound, errs.Invalid, errs.NameTooLong:
 				return 0, fmt.Errorf("there is nothing under the prefix %q in the bucket %q: make the directory first (PUT of the key %q, or mkdir)",
 					s.prefix+"/", s.bucket, s.prefix+"/")
@@ -85,4 +85,13 @@ func (s source) root(ctx context.Context, files api.Files) (twofold.Ino, error) 
 		}
 	}
 	return a.Ino, nil
+}
+
+// lookup is files.Lookup for which a name that is not there is always errs.NotFound.
+func lookup(ctx context.Context, files api.Files, dir twofold.Ino, name string) (api.Attr, error) {
+	a, err := files.Lookup(ctx, dir, name)
+	if err == nil && a.Ino == 0 {
+		err = errs.Newf("lookup", errs.NotFound, "no entry %q", name)
+	}
+	return a, err
 }

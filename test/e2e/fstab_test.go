@@ -62,6 +62,25 @@ func TestMountOneDirectory(t *testing.T) {
 	if src := sourceOf(t, bucket); src != s.Address+"/photos" {
 		t.Errorf("the mount's source is %q", src)
 	}
+	// What is cached of a root goes when S3 changes it.
+	for range 3 {
+		_, err := os.ReadDir(prefix)
+		noErr(t, err)
+		st.put("photos", "2024/may/new.jpg", []byte("new"))
+		if b, err := os.ReadFile(filepath.Join(prefix, "new.jpg")); err != nil || string(b) != "new" {
+			t.Errorf("%q, %v", b, err)
+		}
+		if es, err := os.ReadDir(prefix); err != nil || len(es) != 2 {
+			t.Errorf("%v, %v", es, err)
+		}
+		st.delete("photos", "2024/may/new.jpg")
+		if _, err := os.Stat(filepath.Join(prefix, "new.jpg")); !os.IsNotExist(err) {
+			t.Errorf("a deleted object: %v", err)
+		}
+		if es, err := os.ReadDir(prefix); err != nil || len(es) != 1 {
+			t.Errorf("%v, %v", es, err)
+		}
+	}
 	// What is written in one is in the others at once.
 	noErr(t, os.WriteFile(filepath.Join(prefix, "b.jpg"), []byte("bb"), 0o644))
 	st.wantObject("photos", "2024/may/b.jpg", []byte("bb"))

@@ -232,8 +232,8 @@ func Mounted(dir string) bool {
 
 // dead reports whether a mount is what a killed mount process has left.
 func dead(dir string) bool {
-	var st syscall.Stat_t
-	return errors.Is(syscall.Stat(dir, &st), syscall.ENOTCONN)
+	var st syscall.Statfs_t // not stat(2): the kernel may still know the attributes
+	return errors.Is(syscall.Statfs(dir, &st), syscall.ENOTCONN)
 }
 
 // Pid is the server's (the supervisor's) process id.
