@@ -48,7 +48,10 @@ type laneHasher struct {
 	group *laneGroup
 }
 
-func newMD5Hashes() *md5Hashes { return &md5Hashes{cores: runtime.GOMAXPROCS(0)} }
+func newMD5Hashes() *md5Hashes {
+	// Of GOMAXPROCS more may run than there are processors (cmd/twofold).
+	return &md5Hashes{cores: min(runtime.NumCPU(), runtime.GOMAXPROCS(0))}
+}
 
 // begin says that a large body begins, and returns the hash that it should use, or
 // nil where that is the standard library's. An end follows.
