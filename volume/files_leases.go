@@ -55,11 +55,36 @@ func (s *Session) Invalidate(ctx context.Context, stale []lease.Stale) error {
 	return s.holder.Invalidate(ctx, out)
 }
 
+// spareFor is for how long a mount that has come back may pin what it had opened under
+// leases that were revoked.
+const spareFor = 15 * time.Second
+
 // Revoked implements lease.Reader: the connection is given up, as far as there is one.
-func (s *Session) Revoked() {
+// A mount opens files under their leases, and pins them when it is told that they change,
+// which it was not: they stay until it has come back and had the time to, or has ended.
+func (s *Session) Revoked(inos []twofold.Ino) {
+	s.mu.Lock()
+	if !s.ended {
+		s.back = time.Time{}
+		for _, ino := range inos {
+			if _, ok := s.spared[ino]; !ok && s.v.opens.add(ino, 1) {
+				s.spared[ino] = struct{}{}
+			}
+		}
+	}
+	s.mu.Unlock()
 	if r, ok := s.holder.(revocable); ok {
 		r.Revoked()
 	}
+}
+
+// unspare ends that; s.mu is held.
+func (s *Session) unspare() {
+	for ino := range s.spared {
+		s.v.opens.drop(ino, 1)
+	}
+	clear(s.spared)
+	s.v.kick(s.v.kickReaper)
 }
 
 // revocable is a holder whose read leases may end without its knowledge.

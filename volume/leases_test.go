@@ -555,6 +555,62 @@ func TestChangeWaitsForReaders(t *testing.T) {
 	<-done
 }
 
+// TestRevokedReaderPinsLate: a mount that was silent when a file that it reads was removed
+// may have it open without having said so. It finds it when it is back.
+func TestRevokedReaderPinsLate(t *testing.T) {
+	h := newHarness(t)
+	h.open(Options{LeaseTerm: 200 * time.Millisecond})
+	h.bucket("docs")
+	h.put("docs", "f", []byte("old"))
+	b := h.believer(t)
+	dir := b.lookup(twofold.RootIno, "docs")
+	var ino twofold.Ino
+	eventually(t, "granted", func() bool {
+		b.s.Alive()
+		ino = b.lookup(dir, "f")
+		a, err := b.s.GetAttr(ctx, ino)
+		return err == nil && a.Leased
+	})
+	b.mu.Lock()
+	b.deaf = make(chan struct{})
+	b.mu.Unlock()
+	defer close(b.deaf)
+	h.put("docs", "g", nil)
+	if err := h.v.DeleteObject(ctx, "docs", "f", metadata.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.v.DeleteObject(ctx, "docs", "g", metadata.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what nobody can have open is freed", func() bool {
+		var inos []twofold.Ino
+		if err := h.v.Meta.View(ctx, func(w metadata.View) (err error) {
+			inos, err = w.Orphans(0, 10)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return len(inos) == 1
+	})
+	b.s.Alive()
+	if _, err := b.s.Open(ctx, ino); err != nil {
+		t.Fatalf("the file that it has open: %v", err)
+	}
+	p := make([]byte, 10)
+	if n, err := b.s.Read(ctx, ino, 0, p); err != nil || string(p[:n]) != "old" {
+		t.Fatalf("%q %v", p[:n], err)
+	}
+	if err := b.s.End(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "freed with the session", func() bool {
+		return errs.Is(h.v.Meta.View(ctx, func(w metadata.View) error {
+			_, err := w.Inode(ino)
+			return err
+		}), errs.Stale)
+	})
+}
+
 // TestUnknownOutcomeKeepsGrantsAway: while it isn't known whether a command takes effect,
 // nothing that it would change is granted.
 func TestUnknownOutcomeKeepsGrantsAway(t *testing.T) {

@@ -30,8 +30,10 @@ type Session struct {
 
 	mu        sync.Mutex
 	connected bool
-	heard     time.Time           // when the mount was heard of last
-	opens     map[twofold.Ino]int // opens that it has to take back
+	heard     time.Time                // when the mount was heard of last
+	opens     map[twofold.Ino]int      // opens that it has to take back
+	spared    map[twofold.Ino]struct{} // what it may have open: see Revoked
+	back      time.Time                // since when it is heard of again, where anything is spared
 	ended     bool
 }
 
@@ -92,7 +94,7 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 func (v *Volume) addSession(id twofold.SessionID, token []byte, node string, holder api.Holder, promised int64) *Session {
 	s := &Session{
 		v: v, id: id, token: token, node: node, holder: holder, over: make(chan struct{}),
-		connected: true, heard: time.Now(), opens: map[twofold.Ino]int{},
+		connected: true, heard: time.Now(), opens: map[twofold.Ino]int{}, spared: map[twofold.Ino]struct{}{},
 	}
 	v.ledger.begin(id, promised)
 	v.mu.Lock()
@@ -128,6 +130,14 @@ func (s *Session) Alive() error {
 		return errs.Newf("volume.Alive", errs.Fenced, "session %d has ended", s.id)
 	}
 	s.connected, s.heard = true, time.Now()
+	switch {
+	case len(s.spared) == 0:
+		s.back = time.Time{}
+	case s.back.IsZero():
+		s.back = s.heard
+	case s.heard.Sub(s.back) > spareFor:
+		s.unspare()
+	}
 	return nil
 }
 
@@ -158,6 +168,7 @@ func (s *Session) End(ctx context.Context) error {
 	s.ended = true
 	opens := s.opens
 	s.opens = map[twofold.Ino]int{}
+	s.unspare()
 	s.mu.Unlock()
 
 	// First the commit: until then the session's commands are good.

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -291,7 +292,10 @@ func (t *Table) deaf(s *session) bool {
 	id := s.reader.ID()
 	silent := s.reader.Silent() > t.term
 	if silent {
-		s.reader.Revoked()
+		t.mu.Lock()
+		inos := slices.Collect(maps.Keys(s.inos))
+		t.mu.Unlock()
+		s.reader.Revoked(inos)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -19,8 +19,9 @@ type Reader interface {
 	Silent() time.Duration
 	// Revoked tells that all leases were taken without an answer, before anybody relies on
 	// it. The session's own clock may have stood still: it must not be heard of again
-	// as one that has them. Called without locks held; it must be quick.
-	Revoked()
+	// as one that has them. It may also have files open that nobody knows of: those are
+	// among inos, of which it had leases. Called without locks held; it must be quick.
+	Revoked(inos []twofold.Ino)
 }
 
 // Target is what changes: an inode with all that is of it; with Names, of a

@@ -28,7 +28,7 @@ type fakeReader struct {
 
 func (r *fakeReader) ID() twofold.SessionID { return r.id }
 func (r *fakeReader) Silent() time.Duration { return time.Duration(r.silent.Load()) }
-func (r *fakeReader) Revoked()              { r.lost.Add(1) }
+func (r *fakeReader) Revoked([]twofold.Ino) { r.lost.Add(1) }
 func (r *fakeReader) Invalidate(ctx context.Context, stale []Stale) error {
 	r.mu.Lock()
 	r.told = append(r.told, stale...)
@@ -356,7 +356,7 @@ type believer struct {
 
 func (b *believer) ID() twofold.SessionID { return b.id }
 func (b *believer) Silent() time.Duration { return 0 }
-func (b *believer) Revoked()              {}
+func (b *believer) Revoked([]twofold.Ino) {}
 
 func (b *believer) Invalidate(_ context.Context, stale []Stale) error {
 	time.Sleep(rand.N(200 * time.Microsecond))
