@@ -244,11 +244,14 @@ func (t *Table) tell(ctx context.Context, tell map[*session][]Stale) error {
 
 // invalidate asks a session until it has answered, until it was silent for the term,
 // which ends all its leases, or until it has ended. What it has answered for is taken
-// from it: there were no grants of it since the mark.
+// from it: there were no grants of it since the mark. One that is heard of and does not
+// answer is cut off (cut.go): nobody waits for it for longer than patience and the term.
 func (t *Table) invalidate(ctx context.Context, s *session, stale []Stale) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	id := s.reader.ID()
+	lost := t.losses(s)
+	patience := time.After(t.patience)
 	asked := make(chan error, 1)
 	ask := func() { asked <- s.reader.Invalidate(ctx, stale) }
 	go ask()
@@ -264,12 +267,14 @@ func (t *Table) invalidate(ctx context.Context, s *session, stale []Stale) error
 			t.log.Debug("invalidation not answered", "session", id, "err", err)
 			time.AfterFunc(t.term/8, ask)
 		case <-tick.C:
+		case <-patience:
+			t.cutOff(s)
 		case <-ctx.Done():
 			return errs.E("lease.invalidate", errs.Canceled, ctx.Err())
 		case <-t.done:
 			return errs.Newf("lease.invalidate", errs.Unavailable, "the server is stopping")
 		}
-		if t.deaf(s) {
+		if t.losses(s) != lost || t.deaf(s) {
 			return nil
 		}
 	}

@@ -17,10 +17,11 @@ type Reader interface {
 	Invalidate(ctx context.Context, stale []Stale) error
 	// Silent is as Holder has it: behind the term the session serves nothing from its cache.
 	Silent() time.Duration
-	// Revoked tells that all leases were taken without an answer, before anybody relies on
-	// it. The session's own clock may have stood still: it must not be heard of again
-	// as one that has them. It may also have files open that nobody knows of: those are
-	// among inos, of which it had leases. Called without locks held; it must be quick.
+	// Revoked tells that all leases were taken without an answer, or are going to be a term
+	// from now, before anybody relies on it. The session's own clock may have stood still,
+	// or it may be alive and never answer: it must not be heard of again as one that has
+	// them. It may also have files open that nobody knows of: those are among inos, of
+	// which it had leases. Called without locks held; it must be quick.
 	Revoked(inos []twofold.Ino)
 }
 
@@ -77,6 +78,11 @@ func newReaders() readers {
 type session struct {
 	reader Reader
 	inos   map[twofold.Ino]struct{}
+
+	cutting bool          // it is being cut off: cut.go
+	lost    uint64        // how often it was
+	bar     time.Duration // for how long it was granted nothing the last time
+	barred  time.Time     // until then it is granted nothing
 }
 
 // read is who has a lease of an inode: few.
@@ -162,7 +168,7 @@ func (t *Table) unchanged(gen uint64, ino twofold.Ino, name string) bool {
 // leases is in the way; t.mu is held.
 func (t *Table) register(id twofold.SessionID, gen uint64, b twofold.BucketID, ino twofold.Ino) bool {
 	s := t.readers.sessions[id]
-	if s == nil || !t.isReady {
+	if s == nil || !t.isReady || s.cutting || !s.barred.IsZero() && time.Now().Before(s.barred) {
 		return false
 	}
 	k := t.readers.bucket(b)

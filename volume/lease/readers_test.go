@@ -287,6 +287,37 @@ func TestSilentReaderIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestUnansweringReaderIsCutOff: a mount that is heard of and never answers holds up
+// nobody for ever, and is not waited for again at once.
+func TestUnansweringReaderIsCutOff(t *testing.T) {
+	tab := newTable(t, 80*time.Millisecond)
+	tab.Ready()
+	tab.patience = 50 * time.Millisecond
+	r := tab.reader(1)
+	r.answer = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	tab.Grant(r.id, generation(t, tab), inBucket, ino)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino+1)
+	began := time.Now()
+	c := change(t, tab, 0)
+	c.add(t, false, Target{Ino: ino})
+	if d := time.Since(began); d < tab.term+tab.patience {
+		t.Errorf("committed after %v: it may believe in its leases for a term yet", d)
+	}
+	c.End()
+	if tab.Reads(r.id) != 0 || r.lost.Load() != 1 {
+		t.Errorf("it has %d leases yet, and was told %d times that it has none", tab.Reads(r.id), r.lost.Load())
+	}
+	if tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+		t.Error("granted again at once")
+	}
+	tab.mu.Lock()
+	tab.readers.sessions[r.id].barred = time.Time{} // a minute passes
+	tab.mu.Unlock()
+	if !tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+		t.Error("never granted again")
+	}
+}
+
 // TestFailedAnswerIsAskedForAgain: an error is no answer.
 func TestFailedAnswerIsAskedForAgain(t *testing.T) {
 	tab := newTable(t, 80*time.Millisecond)

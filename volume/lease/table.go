@@ -50,6 +50,8 @@ type Table struct {
 	log  *slog.Logger
 	done <-chan struct{} // closed when the server stops
 
+	patience time.Duration // for how long a reader that is heard of may owe an answer
+
 	ready chan struct{} // closed when holders of before the start are back, or had their time
 
 	mu        sync.Mutex
@@ -81,7 +83,7 @@ type recall struct {
 // earlier process gave: they are taken from the clock.
 func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table {
 	return &Table{
-		term: term, log: log, done: done, ready: make(chan struct{}),
+		term: term, log: log, done: done, ready: make(chan struct{}), patience: max(2*term, minPatience),
 		inodes:    map[twofold.Ino]*state{},
 		released:  map[twofold.Ino]uint64{},
 		readers:   newReaders(),
