@@ -5,9 +5,11 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"twofold"
 	"twofold/internal/acl"
 	"twofold/volume/api"
 )
@@ -97,5 +99,65 @@ func TestACLKillsSetGID(t *testing.T) {
 	must(t, os.Chown(m.path("f"), 0, 0))
 	if out, err := set(); err == nil {
 		t.Errorf("somebody else's file: %s", out)
+	}
+}
+
+// TestACLIsObeyedByOtherName: the kernel keeps an ACL also when its attributes have run
+// out, and an answer to the LOOKUP of another name, which makes them good again, does not
+// have it forget that (fs/fuse/inode.c, fuse_iget).
+func TestACLIsObeyedByOtherName(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	openWay(m.dir)
+	must(t, os.Chmod(m.dir, 0755))
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0640))
+	other := somebody{v.session()}
+	ctx := context.Background()
+	ino := other.find(t, "f").Ino
+	must(t, other.SetXattr(ctx, ino, acl.AccessName, letIn4000, 0))
+	_, err := other.Link(ctx, ino, twofold.RootIno, "g")
+	must(t, err)
+	open, err := os.Open(m.path("f")) // the kernel keeps the inode
+	must(t, err)
+	defer open.Close()
+	if out, err := asUser(t, "cat", m.path("f")); err != nil || out != "content" {
+		t.Fatalf("with an ACL: %s, %v", out, err)
+	}
+	time.Sleep(maxTimeout + 2*kernelSlack) // the kernel's attributes run out
+	must(t, other.RemoveXattr(ctx, ino, acl.AccessName))
+	if out, err := asUser(t, "cat", m.path("g")); err == nil {
+		t.Fatalf("without an ACL: %s", out)
+	}
+}
+
+// TestACLChangedUnheard is the same where the ACL changed while the mount was cut off, so
+// that nobody could tell it.
+func TestACLChangedUnheard(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	openWay(m.dir)
+	must(t, os.Chmod(m.dir, 0755))
+	must(t, os.WriteFile(m.path("f"), []byte("content"), 0640))
+	other := somebody{v.session()}
+	ctx := context.Background()
+	ino := other.find(t, "f").Ino
+	must(t, other.SetXattr(ctx, ino, acl.AccessName, letIn4000, 0))
+	_, err := other.Link(ctx, ino, twofold.RootIno, "g")
+	must(t, err)
+	open, err := os.Open(m.path("f"))
+	must(t, err)
+	defer open.Close()
+	if out, err := asUser(t, "cat", m.path("f")); err != nil || out != "content" {
+		t.Fatalf("with an ACL: %s, %v", out, err)
+	}
+	m.holder.Held() // and the server does not know of its read leases
+	v.mu.Lock()
+	for _, in := range v.inodes {
+		clear(in.readers)
+	}
+	v.mu.Unlock()
+	must(t, other.RemoveXattr(ctx, ino, acl.AccessName))
+	if out, err := asUser(t, "cat", m.path("g")); err == nil {
+		t.Fatalf("without an ACL: %s", out)
 	}
 }

@@ -31,7 +31,8 @@ func (f *fsys) lookedUp(dir twofold.Ino, name string, a api.Attr, m uint64, out 
 }
 
 // attrTimeout is how long the kernel may keep attributes that were asked for behind the
-// moment m: not at all while this mount decides about size and times.
+// moment m: not at all while this mount decides about size and times, or while the kernel
+// may have an ACL of before.
 func (f *fsys) attrTimeout(ino twofold.Ino, m uint64) time.Duration {
 	if n := f.known(ino); n != nil {
 		defer f.unref(n)
@@ -41,6 +42,10 @@ func (f *fsys) attrTimeout(ino twofold.Ino, m uint64) time.Duration {
 			return 0
 		}
 		// With n.mu: a write(2) that begins now finds that the kernel was told.
+	}
+	if f.cache.mayBeOldACL(ino) {
+		go f.tellACL(ino)
+		return 0
 	}
 	return f.cache.grantAttr(ino, m)
 }

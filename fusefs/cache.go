@@ -33,6 +33,8 @@ type cache struct {
 	restless time.Time // until then the kernel is given no names
 	lazies   int       // inodes with a lazy pin
 
+	acls map[twofold.Ino]*keptACL // what the kernel may have: acls.go
+
 	// unwanted are inodes whose lease was granted when there was no room for them.
 	unwanted map[twofold.Ino]struct{}
 }
@@ -95,6 +97,7 @@ func newCache(until func() time.Time) *cache {
 		max:      cacheLimits{64 << 10, 128 << 10, 64 << 20, maxNameTimeout},
 		inodes:   make(map[twofold.Ino]*cachedInode),
 		unwanted: make(map[twofold.Ino]struct{}),
+		acls:     make(map[twofold.Ino]*keptACL),
 	}
 	c.marks.init()
 	return c
@@ -353,6 +356,7 @@ func (c *cache) remove(in *cachedInode) {
 	}
 	c.order.Remove(in.at)
 	delete(c.inodes, in.ino)
+	c.unleaseACL(in.ino)
 }
 
 // spoil makes what is kept of a key useless; mu is held.
@@ -386,6 +390,9 @@ func (c *cache) drop() (last time.Time) {
 		in.leased, in.owed = false, in.owed || in.leased
 		c.spoil(key{ino: in.ino})
 		c.spoil(key{in.ino, allNames})
+	}
+	for ino := range c.acls {
+		c.unleaseACL(ino)
 	}
 	return c.granted
 }

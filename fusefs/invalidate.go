@@ -16,6 +16,7 @@ type notice struct {
 	attrs []twofold.Ino
 	dirs  []dirNotice
 	until time.Time // then its timeouts for the attributes have run out anyway
+	acls  []twofold.Ino
 }
 
 // dirNotice are names of one directory: to forget them the kernel needs the directory's lock.
@@ -58,6 +59,9 @@ func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 		wg.Go(func() {
 			f.forgetAttrs(n.attrs, n.until)
 		})
+	}
+	if len(n.acls) > 0 {
+		wg.Go(func() { f.forgetACLs(n.acls) })
 	}
 	for _, d := range n.dirs {
 		wg.Go(func() {
@@ -162,6 +166,10 @@ func (c *cache) invalidate(stale []api.Stale) (n notice) {
 				n.until = in.kernel
 			}
 		}
+		if c.acls[s.Ino] != nil && len(s.Names) == 0 {
+			delete(c.acls, s.Ino)
+			n.acls = append(n.acls, s.Ino)
+		}
 		d := dirNotice{dir: s.Ino}
 		if len(s.Names) > 0 && !s.Drop {
 			for _, name := range s.Names {
@@ -174,6 +182,7 @@ func (c *cache) invalidate(stale []api.Stale) (n notice) {
 			c.take(key{s.Ino, allNames})
 			if in != nil {
 				in.leased, in.owed = false, false
+				c.unleaseACL(s.Ino)
 				if in.listed.After(now) {
 					for _, name := range in.names {
 						d.add(name, now)

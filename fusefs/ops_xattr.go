@@ -34,6 +34,11 @@ func (f *fsys) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, 
 	if f.refused(name) {
 		return 0, fuse.ENOTSUP
 	}
+	if acl.IsName(name) && f.cache.until != nil {
+		if evict := f.cache.keepsACL(twofold.Ino(in.NodeId)); evict != 0 {
+			go f.tellACL(evict)
+		}
+	}
 	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	v, err := f.files.GetXattr(ctx, twofold.Ino(in.NodeId), name)
