@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/procid"
 	"twofold/metadata"
 	"twofold/volume/api"
 	"twofold/volume/keypath"
@@ -794,4 +796,26 @@ func TestGuardThatNeverHolds(t *testing.T) {
 		t.Errorf("sent %d times with a guard and %d times without", guarded, alone)
 	}
 	eventually(t, "granted again", func() bool { return b.lookup(dir, "f") != ino && b.beliefs() > 1 })
+}
+
+// TestKernelOutlivesItsMount: the kernel answers fstat(2) within its timeouts also when the
+// mount's process is dead. So what that had cached changes no earlier.
+func TestKernelOutlivesItsMount(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", []byte("old"))
+	b := h.believer(t)
+	b.s.node = strings.Replace(procid.Self(), ".", ".1", 1) // another process of that number: dead
+	if dir := b.lookup(twofold.RootIno, "docs"); b.lookup(dir, "f") == 0 || h.v.leases.Reads(b.s.id) == 0 {
+		t.Fatal("nothing is cached")
+	}
+	b.mu.Lock()
+	b.deaf = make(chan struct{})
+	b.mu.Unlock()
+	died := time.Now()
+	b.s.Disconnected()
+	h.put("docs", "f", []byte("new"))
+	if d := time.Since(died); d < afterlife {
+		t.Errorf("changed %v after the mount died", d)
+	}
 }

@@ -31,6 +31,7 @@ type Session struct {
 	mu        sync.Mutex
 	connected bool
 	heard     time.Time                // when the mount was heard of last
+	left      time.Time                // when its connection was lost; while not connected
 	opens     map[twofold.Ino]int      // opens that it has to take back
 	spared    map[twofold.Ino]struct{} // what it may have open: see Revoked
 	back      time.Time                // since when it is heard of again, where anything is spared
@@ -118,7 +119,7 @@ func (s *Session) Done() <-chan struct{} { return s.over }
 // Disconnected tells that the connection is lost.
 func (s *Session) Disconnected() {
 	s.mu.Lock()
-	s.connected = false
+	s.connected, s.left = false, time.Now()
 	s.mu.Unlock()
 }
 
@@ -141,13 +142,18 @@ func (s *Session) Alive() error {
 	return nil
 }
 
+// afterlife is for how long the kernel may go on to answer fstat(2), and the like, from what a
+// mount told it to cache that is dead by now: a second (fusefs, maxTimeout), counted in jiffies.
+const afterlife = 1200 * time.Millisecond
+
 // Silent is how long nothing was heard of the mount; for ever, if its process is
-// known to be dead, or its session has ended.
+// known to be dead, and its kernel has forgotten what it cached, or its session has ended.
 func (s *Session) Silent() time.Duration {
 	s.mu.Lock()
 	connected, d, ended := s.connected, time.Since(s.heard), s.ended
+	late := !s.caches.Load() || time.Since(s.left) > afterlife
 	s.mu.Unlock()
-	if ended || !connected && procid.Dead(s.node) {
+	if ended || !connected && late && procid.Dead(s.node) {
 		return math.MaxInt64
 	}
 	return d
@@ -196,7 +202,7 @@ func (v *Volume) grace() {
 	for {
 		v.mu.Lock()
 		for id, node := range v.expected {
-			if procid.Dead(node) {
+			if time.Since(start) > afterlife && procid.Dead(node) { // see Silent
 				delete(v.expected, id)
 				v.log.Info("a mount of before the restart is dead", "session", id, "node", node)
 				v.wg.Go(func() { v.endUnknown(id) })
