@@ -307,7 +307,14 @@ func (l *leased) GetLock(ctx context.Context, ino twofold.Ino, k api.Lock) (api.
 	return l.to.GetLock(ctx, ino, k)
 }
 
+// SetLock pins the inode in earnest first: locks end with the last open file that the
+// volume knows of, and that must not be another one, nor may there be none.
 func (l *leased) SetLock(ctx context.Context, ino twofold.Ino, k api.Lock, wait bool) error {
+	if k.Type != api.LockNone {
+		if err := l.pin(ctx, ino); err != nil {
+			return err
+		}
+	}
 	return l.to.SetLock(ctx, ino, k, wait)
 }
 

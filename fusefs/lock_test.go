@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"twofold/internal/errs"
+	"twofold/volume/api"
 )
 
 // lockProgram is a process that locks files as it is told, a line of stdin for each
@@ -338,4 +342,32 @@ func TestLocksSurviveNames(t *testing.T) {
 	q.want("set b w 0 0", "ok")
 	p[0].want("set a u 0 0", "ok")
 	q.want("set a w 0 0", "ok")
+}
+
+// TestLockedFileIsPinned: locks end with the last open file that the volume knows of. One
+// that was opened without a call is made known before it has locks: else the late end of
+// an open that was interrupted would take them.
+func TestLockedFileIsPinned(t *testing.T) {
+	v := newFakeVolume()
+	m, other := mountFake(t, v, nil), somebody{v.session()}
+	ctx := context.Background()
+	ino := other.put(t, "f", "x")
+	_, err := m.Open(ctx, ino) // of a process that was killed before it had the answer
+	must(t, err)
+	_, err = os.Stat(m.path("f"))
+	must(t, err)
+	f, err := os.Open(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	if n := m.pins(ino); n != 1 {
+		t.Fatalf("%d opens: the second one was a call", n)
+	}
+	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+	must(t, m.Release(ctx, ino))
+	l := api.Lock{Kind: api.LockFlock, Type: api.LockExclusive, End: api.MaxLockEnd}
+	if err := other.SetLock(ctx, ino, l, false); !errs.Is(err, errs.Locked) {
+		t.Fatalf("somebody else has locked it as well: %v", err)
+	}
+	must(t, f.Close())
+	eventually(t, "the lock went with the file", func() bool { return other.SetLock(ctx, ino, l, false) == nil })
 }
