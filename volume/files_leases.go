@@ -33,7 +33,8 @@ func (s *Session) Forget(_ context.Context, inos []twofold.Ino) error {
 	return nil
 }
 
-// Invalidate implements lease.Reader: the mount is told, with names as it knows them.
+// Invalidate implements lease.Reader: the mount is told, with names as it knows them. What
+// is too much for one message (all of a bucket may be 256Ki inodes) goes in several at once.
 func (s *Session) Invalidate(ctx context.Context, stale []lease.Stale) error {
 	out := make([]api.Stale, len(stale))
 	for i, st := range stale {
@@ -52,7 +53,38 @@ func (s *Session) Invalidate(ctx context.Context, stale []lease.Stale) error {
 			}
 		}
 	}
-	return s.holder.Invalidate(ctx, out)
+	all := pieces(out)
+	if len(all) == 1 {
+		return s.holder.Invalidate(ctx, out)
+	}
+	failed := make(chan error, len(all))
+	for _, p := range all {
+		go func() { failed <- s.holder.Invalidate(ctx, p) }()
+	}
+	var first error
+	for range all {
+		if err := <-failed; first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// pieces cuts what is stale into what fits an Invalidate each.
+func pieces(all []api.Stale) (out [][]api.Stale) {
+	from, n, text := 0, 0, 0
+	for i, st := range all {
+		k, t := 1+len(st.Names), 0
+		for _, name := range st.Names {
+			t += len(name)
+		}
+		if i > from && (n+k > api.MaxStale || text+t > api.MaxStaleText) {
+			out = append(out, all[from:i])
+			from, n, text = i, 0, 0
+		}
+		n, text = n+k, text+t
+	}
+	return append(out, all[from:])
 }
 
 // spareFor is for how long a mount that has come back may pin what it had opened under

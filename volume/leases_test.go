@@ -16,6 +16,7 @@ import (
 	"twofold/metadata"
 	"twofold/volume/api"
 	"twofold/volume/keypath"
+	"twofold/volume/lease"
 )
 
 // believer is a mount that caches all that it is granted, and says what it believes.
@@ -818,4 +819,54 @@ func TestKernelOutlivesItsMount(t *testing.T) {
 	if d := time.Since(died); d < afterlife {
 		t.Errorf("changed %v after the mount died", d)
 	}
+}
+
+// TestManyLeasesAreTakenBack: all leases of a bucket are more than one message may have.
+func TestManyLeasesAreTakenBack(t *testing.T) {
+	h := newHarness(t)
+	var mu sync.Mutex
+	told := map[twofold.Ino]bool{}
+	holder := counted{invalidate: func(stale []api.Stale) {
+		text, n := 0, len(stale)
+		for _, st := range stale {
+			for _, name := range st.Names {
+				text, n = text+len(name), n+1
+			}
+		}
+		if n > api.MaxStale || text > api.MaxStaleText {
+			t.Errorf("%d inodes and names, %d bytes in one message", n, text)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, st := range stale {
+			told[st.Ino] = true
+		}
+	}}
+	s, err := h.v.BeginMount(ctx, "test", holder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Cache()
+	long := strings.Repeat("n", twofold.MaxNameLen)
+	stale := make([]lease.Stale, 2*api.MaxStale)
+	for i := range stale {
+		stale[i].Ino = twofold.Ino(i + 2)
+		if i%8 == 0 {
+			stale[i].Names = []string{long}
+		}
+	}
+	if err := s.Invalidate(ctx, stale); err != nil || len(told) != len(stale) {
+		t.Fatalf("%v, told of %d", err, len(told))
+	}
+}
+
+// counted is a mount that answers at once.
+type counted struct{ invalidate func([]api.Stale) }
+
+func (counted) Recall(context.Context, twofold.Ino, uint64) error { return nil }
+func (counted) Held() api.Held                                    { return api.Held{} }
+func (counted) Lost(error)                                        {}
+func (c counted) Invalidate(_ context.Context, stale []api.Stale) error {
+	c.invalidate(stale)
+	return nil
 }

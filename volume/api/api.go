@@ -246,6 +246,13 @@ const XattrKillSetGID = 1 << 8
 // MaxForget is the most inodes of one Forget.
 const MaxForget = 4096
 
+// MaxStale and MaxStaleText are the most inodes and names of one Invalidate, and the most bytes
+// of its names: it has to fit a message.
+const (
+	MaxStale     = 1 << 14
+	MaxStaleText = 512 << 10
+)
+
 // MaxPromise is the most bytes that a session is promised at a time.
 const MaxPromise = 1 << 30
 
@@ -268,7 +275,7 @@ type Holder interface {
 	// that was asked for before an Invalidate of what it is about, and comes
 	// after it began, is not to be cached, whatever it says of leases. It may come
 	// more than once, at the same time as others, and for what was never leased.
-	// An error has it sent again.
+	// An error has it sent again. It has at most MaxStale inodes and names.
 	Invalidate(ctx context.Context, stale []Stale) error
 	// Held lists the leases and open files the holder believes to have, for a
 	// server that came back without memory of them.

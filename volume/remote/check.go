@@ -20,7 +20,7 @@ const (
 	maxETag     = 128            // bytes
 	maxPromise  = api.MaxPromise // bytes
 	maxForget   = api.MaxForget
-	maxStale    = 1 << 16 // inodes and names of one Invalidate
+	maxStale    = 4 * api.MaxStale
 )
 
 // checker is a request that can tell whether it makes sense.
