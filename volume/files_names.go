@@ -209,7 +209,10 @@ func (s *Session) lookupLevel(ctx context.Context, p place) (a api.Attr, err err
 		}
 		return nil
 	})
-	return s.v.levelAttr(p), err
+	if err != nil {
+		return a, err // without a number: they are kept
+	}
+	return s.v.levelAttr(p), nil
 }
 
 // inLevel reports whether a component's way in the mount leads through the level.

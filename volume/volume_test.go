@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"twofold/internal/errs"
 	"twofold/metadata"
 	"twofold/volume/api"
+	"twofold/volume/keypath"
 )
 
 var ctx = context.Background()
@@ -467,6 +469,24 @@ func TestDeepPathsAreKeys(t *testing.T) {
 	}
 	if _, err := h.v.PutObject(ctx, put("docs", "%tf-ino-0123456789abcdef", nil)); !errs.Is(err, errs.Invalid) {
 		t.Fatalf("a key of the reserved form: %v", err)
+	}
+}
+
+// TestMissingLevelIsNotKept: asking for what is not there takes no memory for ever.
+func TestMissingLevelIsNotKept(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	m := h.mount()
+	root, err := m.s.Lookup(ctx, twofold.RootIno, "docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := keypath.ToPosix(strings.Repeat("L", 600), true)[0]
+	if _, err := m.s.Lookup(ctx, root.Ino, level); !errs.Is(err, errs.NotFound) {
+		t.Fatal(err)
+	}
+	if n := len(h.v.levels.at); n != 0 {
+		t.Errorf("%d levels are kept", n)
 	}
 }
 
