@@ -41,6 +41,10 @@ type Holder interface {
 	Silent() time.Duration
 }
 
+// stuckAfter is for how long a holder that is heard of, and flushes nothing of an inode, may owe
+// its lease, before those who wait are told errs.Unwritten. A flush may be long on its way.
+const stuckAfter = 2 * time.Minute
+
 // maxReleased bounds the memory of past releases; beyond it everybody looks again once.
 const maxReleased = 1 << 16
 
@@ -51,6 +55,7 @@ type Table struct {
 	done <-chan struct{} // closed when the server stops
 
 	patience time.Duration // for how long a reader that is heard of may owe an answer
+	stuck    time.Duration // and a holder that flushes nothing meanwhile
 
 	ready chan struct{} // closed when holders of before the start are back, or had their time
 
@@ -83,7 +88,7 @@ type recall struct {
 // earlier process gave: they are taken from the clock.
 func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table {
 	return &Table{
-		term: term, log: log, done: done, ready: make(chan struct{}), patience: max(2*term, minPatience),
+		term: term, log: log, done: done, ready: make(chan struct{}), patience: max(2*term, minPatience), stuck: stuckAfter,
 		inodes:    map[twofold.Ino]*state{},
 		released:  map[twofold.Ino]uint64{},
 		readers:   newReaders(),
@@ -441,8 +446,8 @@ func (t *Table) recallLocked(ino twofold.Ino, s *state) *recall {
 // recall asks the holder for the lease until it is released, or until the holder
 // was silent for the term: then the lease is revoked, and what its holder still
 // sends under the token is refused. A slow holder that is alive is waited for. One
-// that can't write what it has keeps the lease: those who wait are told, and whoever
-// comes next makes it try again.
+// that can't write what it has, or is stuck, keeps the lease: those who wait are told, and
+// whoever comes next makes it try again.
 func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token uint64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -451,6 +456,17 @@ func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token u
 	go ask()
 	tick := time.NewTicker(t.term / 8)
 	defer tick.Stop()
+	moved := time.Now() // when it was seen to flush last
+	refused := func(err error) {
+		t.log.Warn("a mount can't write what it holds", "inode", ino, "session", h.ID(), "err", err)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if s.holder != nil && s.token == token {
+			rec.err = err
+		}
+		s.recalling = nil
+		t.wake(ino, s)
+	}
 	for {
 		t.mu.Lock()
 		gone := s.holder == nil || s.token != token
@@ -471,17 +487,17 @@ func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token u
 			return
 		}
 		t.mu.Unlock()
+		if !idle {
+			moved = time.Now()
+		}
+		if time.Since(moved) > t.stuck {
+			refused(errs.Newf("lease.recall", errs.Unwritten, "the mount that has the lease of inode %d does not answer", ino))
+			return
+		}
 		select {
 		case err := <-asked:
 			if errs.Is(err, errs.Unwritten) {
-				t.log.Warn("a mount can't write what it holds", "inode", ino, "session", h.ID(), "err", err)
-				t.mu.Lock()
-				if s.holder != nil && s.token == token {
-					rec.err = err
-				}
-				s.recalling = nil
-				t.wake(ino, s)
-				t.mu.Unlock()
+				refused(err)
 				return
 			}
 			if err != nil {

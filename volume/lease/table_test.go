@@ -350,3 +350,35 @@ func TestHolderRefuses(t *testing.T) {
 		t.Fatalf("token %d after %d", got, token)
 	}
 }
+
+// TestStuckHolder: a mount that is heard of, and neither flushes nor gives its lease back,
+// keeps it; but whoever wants the file is told, and does not wait for ever.
+func TestStuckHolder(t *testing.T) {
+	tab := newTable(t, 80*time.Millisecond)
+	tab.Ready()
+	tab.stuck = 300 * time.Millisecond
+	end := make(chan struct{})
+	defer close(end)
+	h := &fakeHolder{id: 1}
+	h.recall = func(twofold.Ino, uint64) error { <-end; return nil }
+	ctx := context.Background()
+	token := must[uint64](t)(tab.Acquire(ctx, h, ino))
+	use := must[func()](t)(tab.Use(ctx, h, ino, token))
+	told := make(chan error, 1)
+	go func() {
+		_, err := tab.Exclude(ctx, ino)
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		t.Fatalf("while it flushes: %v", err)
+	case <-time.After(2 * tab.stuck):
+	}
+	use()
+	if err := <-told; !errs.Is(err, errs.Unwritten) {
+		t.Fatalf("an excluder: %v", err)
+	}
+	if _, err := tab.Use(ctx, h, ino, token); err != nil {
+		t.Errorf("it has lost its lease: %v", err)
+	}
+}
