@@ -39,7 +39,7 @@ func serveControl(ctx context.Context, dir string, stop func() error) error {
 	}
 	l, err := net.ListenUnix("unix", addr)
 	if err != nil {
-		return usage("another twofold mount process serves %s already", dir)
+		return usage("another twofold mount process serves the mount point %s already", dir)
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
 	go func() {

@@ -143,8 +143,8 @@ func followLinks(p string, links *int) (string, error) {
 	return followLinks(to, links)
 }
 
-// prepareMountPoint clears what a killed mount left, and makes the directory where it
-// is not there. The caller is the only mount process of the directory.
+// prepareMountPoint clears what a killed mount left, and says whether dir can be
+// mounted on. The caller is the only mount process of the directory.
 func prepareMountPoint(dir string, log *slog.Logger) error {
 	path, err := realPath(dir)
 	if err != nil {
@@ -157,10 +157,16 @@ func prepareMountPoint(dir string, log *slog.Logger) error {
 	if cleared {
 		log.Info("cleared what a mount that died had left", "dir", dir)
 	}
-	if err := checkMountPoint(dir); err != nil {
-		return err
+	return checkMountPoint(dir)
+}
+
+// makeMountPoint makes the directory where it is not there.
+func makeMountPoint(dir string) error {
+	path, err := realPath(dir)
+	if err == nil {
+		err = os.MkdirAll(path, 0o755)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err != nil {
 		return usage("the mount point %s can't be made: %w", dir, err)
 	}
 	return nil

@@ -34,9 +34,10 @@ func quotaCommand() *cobra.Command {
 		Short: "Show how much is in a bucket, or limit it",
 		Long: `Show how much is in a bucket and how much may be; with SIZE, set that limit.
 
-SIZE is a number of bytes, or has a unit: KiB, MiB, GiB, TiB, PiB are powers of 1024;
-KB, MB, GB, TB, PB powers of 1000. What counts is the size of objects and files as
-S3 and ls show it (holes count, parity and hard links do not), and parts of uploads.
+SIZE is a number of bytes, or has a unit: KiB, MiB, GiB, TiB, PiB, and K, M, G, T, P
+alone, are powers of 1024; KB, MB, GB, TB, PB powers of 1000. What counts is the size of
+objects and files as S3 and ls show it (holes count, parity and hard links do not), and
+parts of uploads.
 
 Beyond the limit a PUT is answered 403 QuotaExceeded and write(2) fails with EDQUOT.
 What is in the bucket already stays, and deleting is always possible.
@@ -102,10 +103,8 @@ func runQuota(f *quotaFlags, out io.Writer, args []string) error {
 	switch {
 	case errs.Is(err, errs.NoBucket):
 		return fmt.Errorf("there is no bucket %q", bucket)
-	case errs.Is(err, errs.Access):
-		return fmt.Errorf("%s: %w: set S3_ROOT_USER and S3_ROOT_PASSWORD as the server has them", src.host, plain(err))
 	case err != nil && client == nil:
-		return fmt.Errorf("no server answers at %s: %w", src.host, plain(err))
+		return dialError(src.host, err)
 	case err != nil:
 		return plain(err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -64,19 +63,16 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
 	})
 	if err != nil {
-		if errs.Is(err, errs.Canceled) {
-			return fmt.Errorf("no server answers at %s", src.host)
-		}
-		if errs.Is(err, errs.Access) {
-			return fmt.Errorf("%s: %w: set S3_ROOT_USER and S3_ROOT_PASSWORD as the server has them", src.host, plain(err))
-		}
-		return fmt.Errorf("%s: %w", src.host, plain(err))
+		return dialError(src.host, err)
 	}
 	if from != f.endpoint {
 		opts.Source = from // as fstab has it: mount(8) compares them
 	}
 	opts.CachedUntil = client.CachedUntil
 	if opts.Root, err = src.root(dial, client); err == nil {
+		err = makeMountPoint(dir) // only now: a mount that can't be leaves no directory behind
+	}
+	if err == nil {
 		m.server, err = fusefs.Mount(opts, client)
 	}
 	if err != nil {

@@ -121,6 +121,9 @@ func TestMountOneDirectory(t *testing.T) {
 			t.Errorf("%s: status %d, %s", source, r.Status, r.Stderr)
 		}
 	}
+	if _, err := os.Lstat(filepath.Join(s.Dir, "never")); !os.IsNotExist(err) {
+		t.Errorf("a mount that could not be made left its directory behind: %v", err)
+	}
 }
 
 // sourceOf is what the kernel's table has as source of a mount.
