@@ -114,6 +114,10 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 	if !opts.noACL {
 		capabilities |= withACLs
 	}
+	logger := kernelLog(opts.Log)
+	if opts.requests != nil {
+		logger = log.New(opts.requests, "", 0)
+	}
 	return &fuse.MountOptions{
 		AllowOther:    opts.AllowOther,
 		Options:       []string{"default_permissions"},
@@ -129,7 +133,8 @@ func fuseOptions(opts *Options) *fuse.MountOptions {
 		ExtraCapabilities: capabilities,
 		// Attributes in listings are only worth their price if the kernel may keep them.
 		DisableReadDirPlus: opts.CachedUntil == nil,
-		Logger:             kernelLog(opts.Log),
+		Logger:             logger,
+		Debug:              opts.requests != nil,
 		PanicHandler: func(p any) fuse.Status {
 			opts.Log.Error("a request failed badly", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			return fuse.EIO

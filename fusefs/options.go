@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -42,8 +43,9 @@ type Options struct {
 
 	Log *slog.Logger // default: discards
 
-	noACL        bool // as with a kernel that does no POSIX ACLs; for tests
-	throughPages bool // as with a kernel that can't map files opened for direct I/O; for tests
+	noACL        bool      // as with a kernel that does no POSIX ACLs; for tests
+	throughPages bool      // as with a kernel that can't map files opened for direct I/O; for tests
+	requests     io.Writer // is told of each request of the kernel, a line as go-fuse has it; for tests
 }
 
 func (o *Options) setDefaults() error {
