@@ -129,6 +129,9 @@ func setAttr(in *fuse.SetAttrIn) (s api.SetAttr) {
 func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api.Attr, error) {
 	n := f.ref(ino)
 	defer f.unref(n)
+	if n.hold(s) {
+		return f.attrs(ctx, ino, false)
+	}
 	if s.Size == nil && s.Mtime == nil && s.Atime == nil {
 		if err := n.settleKill(ctx, s.Mode); err != nil {
 			return api.Attr{}, err
