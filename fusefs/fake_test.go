@@ -370,6 +370,7 @@ func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, 
 	s.v.link(d, name, in)
 	a := s.grant(in)
 	a.NameLeased = d.readers[s]
+	s.tellDirs(ctx, d)
 	return a, false, nil
 }
 
@@ -429,6 +430,7 @@ func (s *fakeSession) Unlink(ctx context.Context, dir twofold.Ino, name string) 
 		return fail(errs.IsDir)
 	}
 	s.v.drop(d, name, in)
+	s.tellDirs(ctx, d)
 	return nil
 }
 
@@ -449,6 +451,7 @@ func (s *fakeSession) Rmdir(ctx context.Context, dir twofold.Ino, name string) e
 		return fail(errs.NotEmpty)
 	}
 	s.v.drop(d, name, in)
+	s.tellDirs(ctx, d)
 	return nil
 }
 
@@ -501,6 +504,7 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 	}
 	s.v.link(nd, newName, in)
 	in.attr.Ctime = s.v.now()
+	s.tellDirs(ctx, od, nd)
 	return nil
 }
 

@@ -49,6 +49,16 @@ func (s *fakeSession) grantName(d *fakeInode, name string, in *fakeInode) (a api
 	return a
 }
 
+// tellDirs tells what a change has made of directories; it is under way, and v.mu is held.
+func (s *fakeSession) tellDirs(ctx context.Context, dirs ...*fakeInode) {
+	for _, d := range dirs {
+		a := d.attr
+		if a.Leased = d.readers[s] && s.v.changing[key{ino: a.Ino}] == 1; a.Leased {
+			api.DirsOf(ctx).Add(a)
+		}
+	}
+}
+
 // setAfter sets what runs when a change is done, before it is answered.
 func (s *fakeSession) setAfter(f func(op string)) {
 	s.mu.Lock()

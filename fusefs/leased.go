@@ -36,11 +36,11 @@ func (l *leased) begin(ctx context.Context, keys ...key) *ownChange {
 	return ch
 }
 
-func (l *leased) end(ch *ownChange, result *api.Attr, err error) {
+func (l *leased) end(ch *ownChange, result *api.Attr, err error, dirs ...api.Attr) {
 	if err != nil {
-		result = nil
+		result, dirs = nil, nil
 	}
-	ch.end(result)
+	ch.end(result, dirs...)
 }
 
 // Lookup returns an Attr with Ino 0 for a name that is known not to be there.
@@ -91,8 +91,9 @@ func (l *leased) SetAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (a
 func (l *leased) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
 	m := l.c.now()
 	ch := l.begin(ctx, key{ino: dir}, key{dir, name})
+	ctx, dirs := api.WithDirs(ctx)
 	a, existed, err := l.to.Create(ctx, dir, name, c)
-	l.end(ch, &a, err)
+	l.end(ch, &a, err, dirs.Attrs()...)
 	if err == nil {
 		l.c.putAttr(a, m)
 	}
@@ -116,8 +117,9 @@ func (l *leased) Unlink(ctx context.Context, dir twofold.Ino, name string) error
 		return err
 	}
 	ch := l.begin(ctx, keys...)
+	ctx, dirs := api.WithDirs(ctx)
 	err = l.to.Unlink(ctx, dir, name)
-	l.end(ch, nil, err)
+	l.end(ch, nil, err, dirs.Attrs()...)
 	return err
 }
 
@@ -127,8 +129,9 @@ func (l *leased) Rmdir(ctx context.Context, dir twofold.Ino, name string) error 
 		return err
 	}
 	ch := l.begin(ctx, keys...)
+	ctx, dirs := api.WithDirs(ctx)
 	err = l.to.Rmdir(ctx, dir, name)
-	l.end(ch, nil, err)
+	l.end(ch, nil, err, dirs.Attrs()...)
 	return err
 }
 
@@ -138,8 +141,9 @@ func (l *leased) Rename(ctx context.Context, oldDir twofold.Ino, oldName string,
 		return err
 	}
 	ch := l.begin(ctx, keys...)
+	ctx, dirs := api.WithDirs(ctx)
 	err = l.to.Rename(ctx, oldDir, oldName, newDir, newName, flags)
-	l.end(ch, nil, err)
+	l.end(ch, nil, err, dirs.Attrs()...)
 	return err
 }
 

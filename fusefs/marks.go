@@ -104,10 +104,10 @@ func (c *cache) begin(keys ...key) (ch *ownChange, told []twofold.Ino, until tim
 
 // end ends it. result, if not nil, is what the change has answered with: these attributes,
 // and the entry that it has made if the change is of one, are kept if nothing else
-// happened to them meanwhile.
-func (ch *ownChange) end(result *api.Attr) {
+// happened to them meanwhile. Likewise dirs, attributes of directories that it has changed.
+func (ch *ownChange) end(result *api.Attr, dirs ...api.Attr) {
 	c := ch.c
-	keep := result != nil && c.alive(time.Now()) > 0
+	keep := c.alive(time.Now()) > 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, k := range ch.keys {
@@ -116,11 +116,17 @@ func (ch *ownChange) end(result *api.Attr) {
 		switch {
 		case !alone:
 		case k.name != "":
-			if result.NameLeased && c.marks.untouched(ch.seqs[i], key{k.ino, allNames}) {
+			if result != nil && result.NameLeased && c.marks.untouched(ch.seqs[i], key{k.ino, allNames}) {
 				c.setName(k.ino, k.name, result.Ino)
 			}
-		case result.Leased && k.ino == result.Ino:
+		case result != nil && result.Leased && k.ino == result.Ino:
 			c.setAttr(*result)
+		default:
+			for _, d := range dirs {
+				if d.Leased && d.Ino == k.ino {
+					c.setAttr(d)
+				}
+			}
 		}
 	}
 }

@@ -35,6 +35,22 @@ func (s subtree) out(a api.Attr, err error) (api.Attr, error) {
 	return a, err
 }
 
+// dirs has a call tell of directories (api.Dirs) by the mount's numbers: told is to be
+// called when it was answered.
+func (s subtree) dirs(ctx context.Context) (in context.Context, told func()) {
+	to := api.DirsOf(ctx)
+	if to == nil {
+		return ctx, func() {}
+	}
+	in, dirs := api.WithDirs(ctx)
+	return in, func() {
+		for _, a := range dirs.Attrs() {
+			a, _ = s.out(a, nil)
+			to.Add(a)
+		}
+	}
+}
+
 // Lookup implements api.Files, as the others here do.
 func (s subtree) Lookup(ctx context.Context, dir twofold.Ino, name string) (api.Attr, error) {
 	return s.out(s.Files.Lookup(ctx, s.in(dir), name))
@@ -49,6 +65,8 @@ func (s subtree) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (a
 }
 
 func (s subtree) Create(ctx context.Context, dir twofold.Ino, name string, c api.Create) (api.Attr, bool, error) {
+	ctx, told := s.dirs(ctx)
+	defer told()
 	a, existed, err := s.Files.Create(ctx, s.in(dir), name, c)
 	a, err = s.out(a, err)
 	return a, existed, err
@@ -59,14 +77,20 @@ func (s subtree) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a
 }
 
 func (s subtree) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
+	ctx, told := s.dirs(ctx)
+	defer told()
 	return s.Files.Unlink(ctx, s.in(dir), name)
 }
 
 func (s subtree) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
+	ctx, told := s.dirs(ctx)
+	defer told()
 	return s.Files.Rmdir(ctx, s.in(dir), name)
 }
 
 func (s subtree) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
+	ctx, told := s.dirs(ctx)
+	defer told()
 	return s.Files.Rename(ctx, s.in(oldDir), oldName, s.in(newDir), newName, flags)
 }
 

@@ -115,3 +115,28 @@ func TestReadOnlyStays(t *testing.T) {
 	wantErrno(t, os.Chmod(m.path("inside"), 0600), syscall.EROFS)
 	wantFile(t, m.path("inside"), "")
 }
+
+// TestSubtreeTellsOfItsRoot: what a change has made of the directory that is the root comes
+// back with the root's number.
+func TestSubtreeTellsOfItsRoot(t *testing.T) {
+	s := newFakeVolume().session()
+	s.caches = true
+	root, _, err := s.Create(t.Context(), twofold.RootIno, "d", api.Create{Type: metadata.TypeDir})
+	must(t, err)
+	sub := subtree{s, root.Ino}
+	ctx, dirs := api.WithDirs(t.Context())
+	_, err = sub.GetAttr(ctx, twofold.RootIno)
+	must(t, err)
+	_, _, err = sub.Create(ctx, twofold.RootIno, "a", api.Create{Type: metadata.TypeFile})
+	must(t, err)
+	must(t, sub.Rename(ctx, twofold.RootIno, "a", twofold.RootIno, "b", 0))
+	must(t, sub.Unlink(ctx, twofold.RootIno, "b"))
+	if len(dirs.Attrs()) < 3 {
+		t.Fatalf("told of %+v", dirs.Attrs())
+	}
+	for _, a := range dirs.Attrs() {
+		if a.Ino != twofold.RootIno || !a.Leased {
+			t.Errorf("told of %+v", a)
+		}
+	}
+}

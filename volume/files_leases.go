@@ -168,6 +168,37 @@ func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at 
 	return a
 }
 
+// tellDirs tells the call, if it wants to know, what its committed change has made of
+// directories, as far as the mount may cache that. A directory that others change at the same
+// time is left out. A result may be a kept one, of long before: they are read now.
+func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) {
+	to := api.DirsOf(ctx)
+	if to == nil || !s.caches.Load() {
+		return
+	}
+	var now []*metadata.Inode
+	if err := s.v.Meta.View(ctx, func(w metadata.View) error {
+		for i, dir := range dirs {
+			if i > 0 && dir == dirs[0] {
+				continue
+			}
+			if n, err := w.Inode(dir); err == nil && n.Nlink > 0 {
+				now = append(now, n)
+			}
+		}
+		return nil
+	}); err != nil {
+		return // it is cached no more, and asked for
+	}
+	for _, n := range now {
+		if c.under.Grant(n.Bucket, n.Ino) {
+			a := attrOf(n)
+			a.Leased = true
+			to.Add(a)
+		}
+	}
+}
+
 // change begins a change of what the mount itself named.
 func (s *Session) change(ctx context.Context, known ...metadata.Target) (*change, error) {
 	c, err := s.v.beginChange(ctx, s.id)

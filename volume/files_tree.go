@@ -45,6 +45,7 @@ func (s *Session) Create(ctx context.Context, dir twofold.Ino, name string, c ap
 	} else {
 		a = s.granted(ctx, ch, res.Inode, s.entryIn(dir, d, n))
 	}
+	s.tellDirs(ctx, ch, d)
 	return a, res.ID == 1, nil
 }
 
@@ -149,7 +150,9 @@ func (s *Session) remove(ctx context.Context, dir twofold.Ino, at nameAt, op met
 	if err = s.resolved(ctx, c, at); err != nil {
 		return err
 	}
-	_, err = s.send(ctx, c, at.dir, op, body)
+	if _, err = s.send(ctx, c, at.dir, op, body); err == nil {
+		s.tellDirs(ctx, c, at.dir)
+	}
 	return err
 }
 
@@ -216,6 +219,9 @@ func (s *Session) Rename(ctx context.Context, oldDir twofold.Ino, oldName string
 	_, err = s.send(ctx, c, od, metadata.OpRename, metadata.Rename{
 		OldParent: od, OldName: on, NewParent: nd, NewName: nn, Flags: flags,
 	})
+	if err == nil {
+		s.tellDirs(ctx, c, od, nd)
+	}
 	s.v.kick(s.v.kickReaper)
 	return err
 }

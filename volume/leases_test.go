@@ -32,8 +32,9 @@ type believer struct {
 	own   map[twofold.Ino]int   // its own changes of this that are in flight
 	deaf  chan struct{}         // closed when it answers invalidations; nil: it does
 	told  atomic.Int32
-	peers []*believer // the other mounts, and itself
-	using sync.Mutex  // held while it writes: a recall waits
+	dirs  atomic.Int32 // directories that its own changes told of
+	peers []*believer  // the other mounts, and itself
+	using sync.Mutex   // held while it writes: a recall waits
 }
 
 type bname struct {
@@ -156,7 +157,7 @@ func (b *believer) getattr(ino twofold.Ino) (a api.Attr) {
 
 // change makes a change of its own: what it names it does not believe from before it asks,
 // and believes the answer alone.
-func (b *believer) change(named []bname, call func() (api.Attr, error)) error {
+func (b *believer) change(named []bname, call func(ctx context.Context) (api.Attr, error)) error {
 	b.mu.Lock()
 	for _, n := range named {
 		b.own[n.dir]++
@@ -168,7 +169,8 @@ func (b *believer) change(named []bname, call func() (api.Attr, error)) error {
 	}
 	since := b.seq
 	b.mu.Unlock()
-	a, err := call()
+	asked, dirs := api.WithDirs(ctx)
+	a, err := call(asked)
 	mine := 0
 	for _, n := range named {
 		if err == nil && n.name != "" && a.NameLeased {
@@ -180,6 +182,16 @@ func (b *believer) change(named []bname, call func() (api.Attr, error)) error {
 	}
 	if err == nil {
 		b.learn(since, mine, a)
+	}
+	for _, d := range dirs.Attrs() {
+		mine := 0
+		for _, n := range named {
+			if n.dir == d.Ino {
+				mine++
+			}
+		}
+		b.dirs.Add(1)
+		b.learn(since, mine, d)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -283,6 +295,9 @@ func TestBelieversAreRight(t *testing.T) {
 	}
 	t.Logf("%d beliefs at %d commands", held.Load(), checks.Load())
 	for _, b := range mounts {
+		if b.dirs.Load() == 0 {
+			t.Error("no change has told of a directory")
+		}
 		b.deepCheck(h)
 		if err := b.s.End(ctx); err != nil {
 			t.Error(err)
@@ -382,30 +397,32 @@ func (b *believer) disturb(rounds int) {
 		none := func(err error) (api.Attr, error) { return api.Attr{}, err }
 		switch rand.IntN(9) {
 		case 0, 1:
-			b.change(entry, func() (api.Attr, error) {
+			b.change(entry, func(ctx context.Context) (api.Attr, error) {
 				a, _, err := b.s.Create(ctx, dir, name, api.Create{Type: oneOf(metadata.TypeFile, metadata.TypeDir), Mode: 0o755})
 				return a, err
 			})
 		case 2:
-			b.change(entry, func() (api.Attr, error) { return none(b.s.Unlink(ctx, dir, name)) })
+			b.change(entry, func(ctx context.Context) (api.Attr, error) { return none(b.s.Unlink(ctx, dir, name)) })
 		case 3:
-			b.change(entry, func() (api.Attr, error) { return none(b.s.Rmdir(ctx, dir, name)) })
+			b.change(entry, func(ctx context.Context) (api.Attr, error) { return none(b.s.Rmdir(ctx, dir, name)) })
 		case 4:
 			to, other := b.somewhere(), oneOf(someNames...)
 			flags := oneOf[uint32](0, 0, 1, 2)
-			b.change([]bname{{dir, name}, {to, other}}, func() (api.Attr, error) { return none(b.s.Rename(ctx, dir, name, to, other, flags)) })
+			b.change([]bname{{dir, name}, {to, other}}, func(ctx context.Context) (api.Attr, error) { return none(b.s.Rename(ctx, dir, name, to, other, flags)) })
 		case 5:
 			if to := b.somewhere(); ino != 0 {
-				b.change([]bname{{to, "b"}, {ino, ""}}, func() (api.Attr, error) { return b.s.Link(ctx, ino, to, "b") })
+				b.change([]bname{{to, "b"}, {ino, ""}}, func(ctx context.Context) (api.Attr, error) { return b.s.Link(ctx, ino, to, "b") })
 			}
 		case 6:
 			if ino != 0 {
 				mode := uint32(rand.IntN(0o1000))
-				b.change([]bname{{ino, ""}}, func() (api.Attr, error) { return b.s.SetAttr(ctx, ino, api.SetAttr{Mode: &mode}) })
+				b.change([]bname{{ino, ""}}, func(ctx context.Context) (api.Attr, error) { return b.s.SetAttr(ctx, ino, api.SetAttr{Mode: &mode}) })
 			}
 		case 7:
 			if ino != 0 {
-				b.change([]bname{{ino, ""}}, func() (api.Attr, error) { return none(b.s.SetXattr(ctx, ino, "user.k", []byte{'v'}, 0)) })
+				b.change([]bname{{ino, ""}}, func(ctx context.Context) (api.Attr, error) {
+					return none(b.s.SetXattr(ctx, ino, "user.k", []byte{'v'}, 0))
+				})
 			}
 		case 8:
 			if ino != 0 {
@@ -420,7 +437,7 @@ func (b *believer) disturb(rounds int) {
 func (b *believer) write(ino twofold.Ino) {
 	b.using.Lock()
 	defer b.using.Unlock()
-	b.change([]bname{{ino, ""}}, func() (api.Attr, error) {
+	b.change([]bname{{ino, ""}}, func(ctx context.Context) (api.Attr, error) {
 		l, err := b.s.AcquireWrite(ctx, ino)
 		if err != nil {
 			return api.Attr{}, err
@@ -735,6 +752,64 @@ func TestKeptResultIsNotLeased(t *testing.T) {
 	if again := create(); again.Ino != first.Ino || again.Leased || again.NameLeased {
 		t.Fatalf("the file was replaced, and may be cached: %+v", again)
 	}
+}
+
+// TestDirsOfCrossingChanges: what a mount's own change has made of a directory comes with
+// its answer, but not while S3 is about to change the directory, too.
+func TestDirsOfCrossingChanges(t *testing.T) {
+	h := newHarness(t)
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	h.v.stop()
+	h.v.wg.Wait()
+	h.store.enter = func(c *metadata.Command) {
+		if put, ok := c.Body.(metadata.PutObject); ok && put.Key == "slow" {
+			close(arrived)
+			<-goOn
+		}
+	}
+	h.open(Options{})
+	h.bucket("docs")
+	b := h.believer(t)
+	dir := b.lookup(twofold.RootIno, "docs")
+	told := func(change func(ctx context.Context) error) (leased []api.Attr) {
+		t.Helper()
+		ctx, dirs := api.WithDirs(ctx)
+		if err := change(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return dirs.Attrs()
+	}
+	mkdir := func(ctx context.Context) error {
+		_, _, err := b.s.Create(ctx, dir, "d", api.Create{Type: metadata.TypeDir, Mode: 0o755})
+		return err
+	}
+	rename := func(from, to string) func(context.Context) error {
+		return func(ctx context.Context) error { return b.s.Rename(ctx, dir, from, dir, to, 0) }
+	}
+	rmdir := func(ctx context.Context) error { return b.s.Rmdir(ctx, dir, "e") }
+	for _, change := range []func(context.Context) error{mkdir, rename("d", "e"), rmdir} {
+		got := told(change)
+		if len(got) == 0 || !got[0].Leased {
+			t.Fatalf("told of %+v", got)
+		}
+		if now := b.getattr(dir); now != got[0] {
+			t.Fatalf("told of\n%+v\nit is\n%+v", got[0], now)
+		}
+	}
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.put("docs", "slow", []byte("x"))
+	}()
+	<-arrived
+	for _, change := range []func(context.Context) error{mkdir, rename("d", "e"), rmdir} {
+		if got := told(change); len(got) != 0 {
+			t.Errorf("told of what changes: %+v", got)
+		}
+	}
+	close(goOn)
+	<-done
 }
 
 // TestOpenWaitsForNobody: a mount pins what it has to give back before it answers, so

@@ -18,7 +18,9 @@ type Call struct {
 	Payload [][]byte // raw bytes, the caller's again when Conn.Call returns
 	Urgent  bool     // others wait for it; it must not wait for any that is not urgent
 	Reply   any      // the answer's header is decoded into it; nil: it must have none
-	Into    []byte   // the answer's payload is read into it; a longer one is a violation
+	// Optional: an answer without a header is one, too, and leaves Reply as it is.
+	Optional bool
+	Into     []byte // the answer's payload is read into it; a longer one is a violation
 }
 
 // pending is a call that waits for its answer.
@@ -89,6 +91,9 @@ func (c *Conn) Call(ctx context.Context, call *Call) (int, error) {
 	}
 	if p.err != nil {
 		return 0, p.err
+	}
+	if call.Optional && len(p.header) == 0 {
+		return p.n, nil
 	}
 	return p.n, c.decodeReply(p.header, call.Reply)
 }

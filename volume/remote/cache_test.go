@@ -178,3 +178,40 @@ func TestAttrOfOlderPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestDirsCross: what a change has made of directories comes back with it, to who wants to
+// know; an answer that tells of none, as an older server's, is one as well.
+func TestDirsCross(t *testing.T) {
+	var tell []api.Attr // set before each call
+	asked := false
+	st := newStore(func(*fakeSession) hook {
+		return func(ctx context.Context, name string, args ...any) ([]any, error) {
+			asked = api.DirsOf(ctx) != nil
+			api.DirsOf(ctx).Add(tell...)
+			return nil, nil
+		}
+	})
+	c := dialNode(t, startNode(t, st).addr, &mount{})
+	for name, call := range map[string]func(ctx context.Context) error{
+		"Create": func(ctx context.Context) error {
+			_, _, err := c.Create(ctx, 5, "a", api.Create{Type: 1})
+			return err
+		},
+		"Unlink": func(ctx context.Context) error { return c.Unlink(ctx, 5, "a") },
+		"Rmdir":  func(ctx context.Context) error { return c.Rmdir(ctx, 5, "a") },
+		"Rename": func(ctx context.Context) error { return c.Rename(ctx, 5, "a", 6, "b", 0) },
+	} {
+		for _, tell = range [][]api.Attr{nil, {{Ino: 5, Leased: true, Mtime: 3}, {Ino: 6, Leased: true}}} {
+			ctx, dirs := api.WithDirs(t.Context())
+			if err := call(ctx); err != nil || !asked {
+				t.Fatalf("%s: %v, asked %v", name, err, asked)
+			}
+			if d := cmp.Diff(tell, dirs.Attrs()); d != "" {
+				t.Errorf("%s: sent and received (+) differ:\n%s", name, d)
+			}
+			if err := call(t.Context()); err != nil || asked {
+				t.Fatalf("%s for nobody: %v, asked %v", name, err, asked)
+			}
+		}
+	}
+}

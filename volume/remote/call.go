@@ -8,6 +8,7 @@ import (
 	"twofold"
 	"twofold/cluster/rpc"
 	"twofold/internal/errs"
+	"twofold/volume/api"
 )
 
 // fate is what became of a call.
@@ -88,6 +89,7 @@ type change struct {
 	urgent  bool // others may wait for it
 	payload [][]byte
 	reply   any
+	dirs    *dirsAns    // part of reply, or all of it: the call may tell of directories
 	pin     int         // Open +1, Release -1: what a success does to the count
 	ino     twofold.Ino // of pin
 	space   func()      // what a success does to Client.promised; under Client.mu
@@ -96,6 +98,14 @@ type change struct {
 
 // do makes a changing call with body as its request.
 func do[Q any](ctx context.Context, c *Client, ch change, body Q) error {
+	var tell *api.Dirs
+	optional := false
+	if ch.dirs != nil {
+		tell = api.DirsOf(ctx)
+		if ch.reply == nil {
+			ch.reply, optional = ch.dirs, true
+		}
+	}
 	for {
 		n, seq, err := c.number(ctx)
 		if err != nil {
@@ -104,10 +114,12 @@ func do[Q any](ctx context.Context, c *Client, ch change, body Q) error {
 		s := n.seq(seq)
 		call := &rpc.Call{
 			Method:  ch.method,
-			Header:  numbered[Q]{s.N, s.Acked, body},
+			Header:  numbered[Q]{s.N, s.Acked, body, tell != nil},
 			Payload: ch.payload,
 			Urgent:  ch.urgent,
 			Reply:   ch.reply,
+
+			Optional: optional,
 		}
 		var a attempts
 		_, what, err := c.attempt(ctx, n, call, &a, func(err error) {
@@ -119,6 +131,9 @@ func do[Q any](ctx context.Context, c *Client, ch change, body Q) error {
 		switch {
 		case what == answered || what == gaveUp && !a.doubt:
 			n.answer(seq)
+			if err == nil && tell != nil {
+				tell.Add(ch.dirs.Dirs...)
+			}
 			return err
 		case what == gaveUp:
 			c.settle(n, seq, ch)

@@ -161,6 +161,9 @@ func once[Q checker](do func(ctx context.Context, f api.Files, q Q, payload []by
 			return rpc.Answer{}, err
 		}
 		a, err := s.calls.run(ctx, s.ctx, api.Seq{N: q.Seq, Acked: q.Acked}, func(ctx context.Context) (any, error) {
+			if q.Dirs {
+				ctx, _ = api.WithDirs(ctx)
+			}
 			return do(ctx, s.files, q.Body, r.Payload)
 		})
 		return rpc.Answer{Header: a}, err

@@ -32,7 +32,7 @@ func (c *Client) SetAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (a
 // Create implements api.Files.
 func (c *Client) Create(ctx context.Context, dir twofold.Ino, name string, cr api.Create) (api.Attr, bool, error) {
 	var a createAns
-	err := do(ctx, c, change{method: mCreate, reply: &a}, createReq{dir, name, cr})
+	err := do(ctx, c, change{method: mCreate, reply: &a, dirs: &a.dirsAns}, createReq{dir, name, cr})
 	return a.Attr, a.Existed, err
 }
 
@@ -50,17 +50,17 @@ func (c *Client) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a
 
 // Unlink implements api.Files.
 func (c *Client) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
-	return do(ctx, c, change{method: mUnlink}, nameReq{dir, name})
+	return do(ctx, c, change{method: mUnlink, dirs: new(dirsAns)}, nameReq{dir, name})
 }
 
 // Rmdir implements api.Files.
 func (c *Client) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
-	return do(ctx, c, change{method: mRmdir}, nameReq{dir, name})
+	return do(ctx, c, change{method: mRmdir, dirs: new(dirsAns)}, nameReq{dir, name})
 }
 
 // Rename implements api.Files.
 func (c *Client) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, newDir twofold.Ino, newName string, flags uint32) error {
-	return do(ctx, c, change{method: mRename}, renameReq{oldDir, oldName, newDir, newName, flags})
+	return do(ctx, c, change{method: mRename, dirs: new(dirsAns)}, renameReq{oldDir, oldName, newDir, newName, flags})
 }
 
 // Readlink implements api.Files.

@@ -98,9 +98,9 @@ func TestBadRequests(t *testing.T) {
 		"mode asked for":        {m: mCreate, header: num(createReq{1, "a", api.Create{Type: metadata.TypeFile, Asked: 0o1000}})},
 		"mode of a tmpfile":     {m: mTmpfile, header: num(tmpfileReq{1, api.Create{Type: metadata.TypeFile, Asked: 0o1000}})},
 		"long xattr":            {m: mSetXattr, header: num(setXattrReq{1, "user.a", make([]byte, maxXattr+1), 0})},
-		"no number":             {m: mUnlink, header: numbered[any]{0, 0, nameReq{1, "a"}}},
-		"acked before its time": {m: mUnlink, header: numbered[any]{5, 6, nameReq{1, "a"}}},
-		"far ahead":             {m: mUnlink, header: numbered[any]{1 << 40, 1, nameReq{1, "a"}}},
+		"no number":             {m: mUnlink, header: numbered[any]{Seq: 0, Acked: 0, Body: nameReq{1, "a"}}},
+		"acked before its time": {m: mUnlink, header: numbered[any]{Seq: 5, Acked: 6, Body: nameReq{1, "a"}}},
+		"far ahead":             {m: mUnlink, header: numbered[any]{Seq: 1 << 40, Acked: 1, Body: nameReq{1, "a"}}},
 		"settle far ahead":      {m: mSettle, header: settleReq{1 << 40}},
 		"wrong type":            {m: mLookup, header: "a string"},
 		"no header":             {m: mLookup},
@@ -157,7 +157,7 @@ func TestLateCopy(t *testing.T) {
 	c := rawMount(t, startNode(t, st))
 	rawBegin(t, c)
 	send := func(seq, acked uint64) error {
-		_, err := c.Call(t.Context(), &rpc.Call{Method: mUnlink, Header: numbered[nameReq]{seq, acked, nameReq{2, "x"}}})
+		_, err := c.Call(t.Context(), &rpc.Call{Method: mUnlink, Header: numbered[nameReq]{Seq: seq, Acked: acked, Body: nameReq{2, "x"}}})
 		return err
 	}
 	if err := send(1, 1); err != nil {
@@ -209,9 +209,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add(uint16(m), b, []byte(payload))
 	}
 	add(mLookup, nameReq{1, "a"}, "")
-	add(mWrite, numbered[writeReq]{1, 1, writeReq{Ino: 1, Segments: []segment{{Off: 3, Len: 2}}}}, "ab")
-	add(mCreate, numbered[createReq]{1, 1, createReq{1, "a", api.Create{Type: 1}}}, "")
-	add(mSetXattr, numbered[setXattrReq]{2, 1, setXattrReq{1, "user.a", []byte("v"), 0}}, "")
+	add(mWrite, numbered[writeReq]{Seq: 1, Acked: 1, Body: writeReq{Ino: 1, Segments: []segment{{Off: 3, Len: 2}}}}, "ab")
+	add(mCreate, numbered[createReq]{Seq: 1, Acked: 1, Body: createReq{1, "a", api.Create{Type: 1}}}, "")
+	add(mSetXattr, numbered[setXattrReq]{Seq: 2, Acked: 1, Body: setXattrReq{1, "user.a", []byte("v"), 0}}, "")
 	add(mRead, readReq{1, 5, 100}, "")
 	add(mResume, resumeReq{ID: 1, Token: []byte("token")}, "\x82\x80\x80")
 	c := rawMount(f, startNode(f, st))

@@ -74,7 +74,7 @@ func operations() map[rpc.Method]operation {
 		}),
 		mCreate: once(func(ctx context.Context, f api.Files, q createReq, _ []byte) (any, error) {
 			a, existed, err := f.Create(ctx, q.Dir, q.Name, q.Create)
-			return createAns{a, existed}, err
+			return createAns{a, existed, dirsAns{api.DirsOf(ctx).Attrs()}}, err
 		}),
 		mTmpfile: once(func(ctx context.Context, f api.Files, q tmpfileReq, _ []byte) (any, error) {
 			return f.Tmpfile(ctx, q.Dir, q.Create)
@@ -87,13 +87,13 @@ func operations() map[rpc.Method]operation {
 			return f.Link(ctx, q.Ino, q.Dir, q.Name)
 		}),
 		mUnlink: once(func(ctx context.Context, f api.Files, q nameReq, _ []byte) (any, error) {
-			return nil, f.Unlink(ctx, q.Dir, q.Name)
+			return withDirs(ctx, f.Unlink(ctx, q.Dir, q.Name))
 		}),
 		mRmdir: once(func(ctx context.Context, f api.Files, q nameReq, _ []byte) (any, error) {
-			return nil, f.Rmdir(ctx, q.Dir, q.Name)
+			return withDirs(ctx, f.Rmdir(ctx, q.Dir, q.Name))
 		}),
 		mRename: once(func(ctx context.Context, f api.Files, q renameReq, _ []byte) (any, error) {
-			return nil, f.Rename(ctx, q.OldDir, q.OldName, q.NewDir, q.NewName, q.Flags)
+			return withDirs(ctx, f.Rename(ctx, q.OldDir, q.OldName, q.NewDir, q.NewName, q.Flags))
 		}),
 		mOpen: once(func(ctx context.Context, f api.Files, q inoReq, _ []byte) (any, error) {
 			return f.Open(ctx, q.Ino)
@@ -118,6 +118,15 @@ func operations() map[rpc.Method]operation {
 			return nil, f.RemoveXattr(ctx, q.Ino, q.Name)
 		}),
 	}
+}
+
+// withDirs is the answer of a change of entries: what became of directories, if that was
+// asked for.
+func withDirs(ctx context.Context, err error) (any, error) {
+	if d := api.DirsOf(ctx).Attrs(); len(d) > 0 {
+		return dirsAns{d}, err
+	}
+	return nil, err
 }
 
 func alive(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {

@@ -65,6 +65,7 @@ type (
 		Seq   uint64 `cbor:"1,keyasint"`
 		Acked uint64 `cbor:"2,keyasint"`
 		Body  T      `cbor:"3,keyasint"`
+		Dirs  bool   `cbor:"4,keyasint,omitempty"` // tell what becomes of directories, see api.Dirs
 	}
 
 	beginReq struct {
@@ -112,6 +113,11 @@ type (
 	createAns struct {
 		Attr    api.Attr `cbor:"1,keyasint"`
 		Existed bool     `cbor:"2,keyasint,omitempty"`
+		dirsAns
+	}
+	// dirsAns is of calls with Dirs; older servers answer them without.
+	dirsAns struct {
+		Dirs []api.Attr `cbor:"16,keyasint,omitempty"`
 	}
 	tmpfileReq struct {
 		Dir    twofold.Ino `cbor:"1,keyasint"`
