@@ -67,6 +67,7 @@ type cachedInode struct {
 	body    *list.Element // in cache.contents
 
 	names  map[string]*cachedName
+	whole  bool      // of a directory: a name without a record here is not in it, see fresh.go
 	cool   time.Time // until then the kernel is given no names of the directory
 	listed time.Time // until then the kernel may have some name of it
 
@@ -165,6 +166,11 @@ func (c *cache) lookup(dir twofold.Ino, name string) (ino twofold.Ino, ok bool) 
 		return 0, false
 	}
 	n := d.names[name]
+	if n == nil && d.whole && !uncached(name) {
+		d.used = now
+		c.order.MoveToFront(d.at)
+		return 0, true
+	}
 	if n == nil || !n.valid {
 		return 0, false
 	}
@@ -346,6 +352,7 @@ func (c *cache) nameOf(dir twofold.Ino, name string, force bool) *cachedName {
 func (c *cache) dropName(n *cachedName) {
 	c.names.Remove(n.at)
 	delete(n.dir.names, n.name)
+	n.dir.whole = false
 }
 
 // remove forgets an inode and the names in it; mu is held.
@@ -373,9 +380,12 @@ func (c *cache) spoil(k key) {
 		for _, n := range in.names {
 			n.valid = false
 		}
+		in.whole = false
 	default:
 		if n := in.names[k.name]; n != nil {
 			n.valid = false
+		} else {
+			in.whole = false
 		}
 	}
 }

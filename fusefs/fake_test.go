@@ -352,6 +352,7 @@ func (s *fakeSession) Create(ctx context.Context, dir twofold.Ino, name string, 
 	if err := s.before("Create", dir); err != nil {
 		return api.Attr{}, false, err
 	}
+	defer s.answer("Create")
 	defer s.change(ctx, 0, s.v.named(key{dir, name}))()
 	d, in, err := s.v.entry(dir, name)
 	if err == nil {

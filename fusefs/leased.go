@@ -6,6 +6,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/metadata"
 	"twofold/volume/api"
 )
 
@@ -96,6 +97,9 @@ func (l *leased) Create(ctx context.Context, dir twofold.Ino, name string, c api
 	l.end(ch, &a, err, dirs.Attrs()...)
 	if err == nil {
 		l.c.putAttr(a, m)
+		if c.Type == metadata.TypeDir && !existed {
+			l.c.putNewDir(a, m)
+		}
 	}
 	return a, existed, err
 }

@@ -87,6 +87,7 @@ func (c *cache) begin(keys ...key) (ch *ownChange, told []twofold.Ino, until tim
 	now := time.Now()
 	for i, k := range keys {
 		ch.seqs[i] = c.marks.set(k, 1)
+		c.record(k)
 		c.spoil(k)
 		in := c.inodes[k.ino]
 		if in == nil {

@@ -24,17 +24,19 @@ type believer struct {
 	t *testing.T
 	s *Session
 
-	mu    sync.Mutex
-	attrs map[twofold.Ino]api.Attr
-	names map[bname]twofold.Ino // 0: there is none
-	seq   uint64                // counts invalidations, and its own changes
-	gone  map[bname]uint64      // when what was invalidated; "" are attributes, "/" all
-	own   map[twofold.Ino]int   // its own changes of this that are in flight
-	deaf  chan struct{}         // closed when it answers invalidations; nil: it does
-	told  atomic.Int32
-	dirs  atomic.Int32 // directories that its own changes told of
-	peers []*believer  // the other mounts, and itself
-	using sync.Mutex   // held while it writes: a recall waits
+	mu     sync.Mutex
+	attrs  map[twofold.Ino]api.Attr
+	names  map[bname]twofold.Ino           // 0: there is none
+	seq    uint64                          // counts invalidations, and its own changes
+	whole  map[twofold.Ino]map[string]bool // directories of its own making that others have not changed: names that may be there
+	gone   map[bname]uint64                // when what was invalidated; "" are attributes, "/" all
+	own    map[twofold.Ino]int             // its own changes of this that are in flight
+	deaf   chan struct{}                   // closed when it answers invalidations; nil: it does
+	told   atomic.Int32
+	wholes atomic.Int32 // directories that it knew all names of
+	dirs   atomic.Int32 // directories that its own changes told of
+	peers  []*believer  // the other mounts, and itself
+	using  sync.Mutex   // held while it writes: a recall waits
 }
 
 type bname struct {
@@ -45,7 +47,7 @@ type bname struct {
 var _ api.Holder = (*believer)(nil)
 
 func (h *harness) believer(t *testing.T) *believer {
-	b := &believer{t: t, attrs: map[twofold.Ino]api.Attr{}, names: map[bname]twofold.Ino{}, gone: map[bname]uint64{}, own: map[twofold.Ino]int{}}
+	b := &believer{t: t, attrs: map[twofold.Ino]api.Attr{}, names: map[bname]twofold.Ino{}, gone: map[bname]uint64{}, whole: map[twofold.Ino]map[string]bool{}, own: map[twofold.Ino]int{}}
 	s, err := h.v.BeginMount(context.Background(), "test", b)
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +93,7 @@ func (b *believer) drop(ino twofold.Ino, names []string, all bool) {
 	b.seq++
 	delete(b.attrs, ino)
 	b.gone[bname{ino, ""}] = b.seq
+	delete(b.whole, ino)
 	for _, n := range names {
 		delete(b.names, bname{ino, n})
 		b.gone[bname{ino, n}] = b.seq
@@ -161,10 +164,15 @@ func (b *believer) change(named []bname, call func(ctx context.Context) (api.Att
 	b.mu.Lock()
 	for _, n := range named {
 		b.own[n.dir]++
+		whole := b.whole[n.dir]
 		if n.name == "" {
 			b.drop(n.dir, nil, true)
 		} else {
 			b.drop(n.dir, []string{n.name}, false)
+		}
+		if whole != nil && !strings.HasPrefix(n.name, "%tf-") {
+			whole[n.name] = true
+			b.whole[n.dir] = whole
 		}
 	}
 	since := b.seq
@@ -182,6 +190,14 @@ func (b *believer) change(named []bname, call func(ctx context.Context) (api.Att
 	}
 	if err == nil {
 		b.learn(since, mine, a)
+	}
+	if err == nil && a.Type == metadata.TypeDir && a.Leased && a.Ctime == a.Btime && named[0].name != "" {
+		b.mu.Lock()
+		if b.gone[bname{a.Ino, ""}] <= since {
+			b.whole[a.Ino] = map[string]bool{}
+			b.wholes.Add(1)
+		}
+		b.mu.Unlock()
 	}
 	for _, d := range dirs.Attrs() {
 		mine := 0
@@ -228,6 +244,18 @@ func (b *believer) check(w metadata.View, why string) {
 		if now != believed {
 			b.t.Errorf("%s: session %d believes\n%+v\nit is\n%+v", why, b.s.id, believed, now)
 			delete(b.attrs, ino)
+		}
+	}
+	for dir, names := range b.whole {
+		items, _, err := w.ReadDir(dir, "", 100, false)
+		if err != nil {
+			continue // removed, by itself
+		}
+		for _, it := range items {
+			if name := keypath.ToPosix(it.Name.Comp, it.Name.File)[0]; !names[name] && !strings.HasPrefix(name, "%tf-") {
+				b.t.Errorf("%s: session %d has made directory %d and does not know of %q in it", why, b.s.id, dir, name)
+				delete(b.whole, dir)
+			}
 		}
 	}
 	for at, believed := range b.names {
@@ -295,8 +323,8 @@ func TestBelieversAreRight(t *testing.T) {
 	}
 	t.Logf("%d beliefs at %d commands", held.Load(), checks.Load())
 	for _, b := range mounts {
-		if b.dirs.Load() == 0 {
-			t.Error("no change has told of a directory")
+		if b.dirs.Load() == 0 || b.wholes.Load() == 0 {
+			t.Error("no change has told of a directory, or none was made")
 		}
 		b.deepCheck(h)
 		if err := b.s.End(ctx); err != nil {
