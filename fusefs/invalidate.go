@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -65,7 +66,10 @@ func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 	}
 	for _, d := range n.dirs {
 		wg.Go(func() {
-			if !within(d.until, func() { f.forgetNames(d) }) {
+			lost := false
+			if done := within(d.until, func() { lost = f.forgetNames(d) }); done && lost {
+				sleep(f.ctx, time.Until(d.until)) // as in forgetAttrs
+			} else if !done {
 				f.cache.heat(d.dir)
 				f.log.Debug("the kernel could not be told to forget names; its timeouts have run out", "dir", d.dir)
 			}
@@ -100,12 +104,13 @@ func within(t time.Time, fn func()) bool {
 // forgetAttrs makes the kernel forget attributes, which it otherwise does at until. It
 // takes no lock; but it may give up the last use of an inode, for whose pages the kernel
 // then waits. An inode that the kernel does not have it may be about to make, with
-// attributes that are on their way to it (see grantAttr): then only time helps.
+// attributes that are on their way to it (see grantAttr): then only time helps. So it
+// does where the connection was aborted (umount -f): the kernel goes on with what it has.
 func (f *fsys) forgetAttrs(inos []twofold.Ino, until time.Time) {
 	unknown := false
 	done := within(until, func() {
 		for _, ino := range inos {
-			if f.kernel.InodeNotify(uint64(ino), -1, 0) == fuse.ENOENT {
+			if f.kernel.InodeNotify(uint64(ino), -1, 0) != fuse.OK {
 				unknown = true
 			}
 		}
@@ -120,11 +125,14 @@ func (f *fsys) tellAttrs(inos []twofold.Ino) {
 	f.forgetAttrs(inos, time.Now().Add(maxTimeout+kernelSlack))
 }
 
-// forgetNames makes the kernel forget names. It waits for the directory's lock.
-func (f *fsys) forgetNames(d dirNotice) {
+// forgetNames makes the kernel forget names. It waits for the directory's lock. lost tells
+// that there is no connection to the kernel.
+func (f *fsys) forgetNames(d dirNotice) (lost bool) {
 	for _, name := range d.names {
-		f.kernel.EntryNotify(uint64(d.dir), name)
+		st := f.kernel.EntryNotify(uint64(d.dir), name)
+		lost = lost || st == fuse.Status(syscall.ENOTCONN) || st == fuse.ENODEV
 	}
+	return lost
 }
 
 // dropPages makes the kernel forget the pages of a file, if it has any, and waits for that,

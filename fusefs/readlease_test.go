@@ -597,3 +597,32 @@ func TestWrittenIsRead(t *testing.T) {
 	must(t, overwriteFile(m.path("f"), "X"))
 	wantFile(t, m.path("f"), "Xec")
 }
+
+// TestKernelOutlivesItsConnection: a mount whose connection to the kernel is aborted can't
+// tell it to forget anything. The kernel goes on with what it was told, until its
+// timeouts are over, and changes wait for those.
+func TestKernelOutlivesItsConnection(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("umount2(2) takes root")
+	}
+	v := newFakeVolume()
+	m, s3 := mountFake(t, v, nil), somebody{v.session()}
+	s3.put(t, "f", "old")
+	_, err := os.Stat(m.path("f"))
+	must(t, err)
+	f, err := os.Open(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	for range 2 {
+		_, err = f.Stat()
+		must(t, err)
+	}
+	defer unix.Unmount(m.dir, unix.MNT_DETACH)
+	if err := unix.Unmount(m.dir, unix.MNT_FORCE); err == nil { // aborts it; the file keeps it mounted
+		t.Fatal("unmounted with an open file")
+	}
+	s3.overwrite(t, "f", 0, "longer")
+	if st, err := f.Stat(); err == nil && st.Size() != 6 {
+		t.Fatalf("the size is %d", st.Size())
+	}
+}

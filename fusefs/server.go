@@ -63,6 +63,7 @@ func (s *Server) Wait() { <-s.over }
 func (s *Server) serve() {
 	defer close(s.over)
 	s.fuse.Serve()
+	last := s.f.cache.drop()
 	ctx, stop := context.WithTimeout(context.Background(), settleTime)
 	defer stop()
 	if err := s.f.flushAll(ctx); err != nil {
@@ -73,5 +74,15 @@ func (s *Server) serve() {
 		file.close(ctx)
 		s.f.unref(file.n)
 	}
+	s.outlive(last)
 	s.f.stop()
+}
+
+// outlive waits until last, when the kernel has forgotten all that it was told to cache,
+// where its connection was aborted and it still shows the mount: nobody is to change any of
+// that earlier, which the end of the session would let them.
+func (s *Server) outlive(last time.Time) {
+	if d := time.Until(last); d > 0 && IsMounted(s.mountpoint) {
+		time.Sleep(d)
+	}
 }
