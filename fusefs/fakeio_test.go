@@ -115,6 +115,9 @@ func (s *fakeSession) Write(ctx context.Context, ino twofold.Ino, w api.Write) (
 		in.attr.ETag = "opaque"
 	}
 	in.attr.Mtime = w.Mtime
+	if w.Atime != 0 {
+		in.attr.Atime = w.Atime
+	}
 	in.attr.Ctime = max(s.v.now(), w.Mtime)
 	if w.KillPriv {
 		in.attr.Mode = withoutSetID(in.attr.Mode)

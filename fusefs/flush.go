@@ -67,7 +67,7 @@ func (n *node) runFlush() {
 		n.flushing = &l
 		n.stream = l.bytes >= streamAt
 		n.rev++
-		w := api.Write{Token: n.token, Size: n.size, Mtime: n.mtime, KillPriv: l.kill}
+		w := api.Write{Token: n.token, Size: n.size, Mtime: n.mtime, Atime: l.atime, KillPriv: l.kill}
 		sum := n.sum // its hash is ours alone until the flush is over
 		if n.taken.of(n.size) {
 			sum = n.taken.clone()

@@ -8,13 +8,13 @@ import (
 )
 
 // hold takes a change of attributes that the flush of the file's bytes brings to the
-// volume as well: its modification time, and what it has already (tar, as root, gives each
+// volume as well: its times, and what it has already (tar, as root, gives each
 // file the owner that it has). On its own it would be a flush and a commit more for each
 // file that is unpacked. Whoever looks at times takes the write lease, and so gets
 // what is held; fsync(2) and close(2) wait for the flush, and tell if it fails: then the
 // change is lost with the bytes. hold reports whether it took it.
 func (n *node) hold(s api.SetAttr) bool {
-	if s.Size != nil || s.Atime != nil || s.Mtime != nil && *s.Mtime == 0 { // 0 is api.Write's "now"
+	if s.Size != nil || s.Mtime != nil && *s.Mtime == 0 || s.Atime != nil && *s.Atime == 0 { // api.Write's "not given"
 		return false
 	}
 	n.mu.Lock()
@@ -26,8 +26,20 @@ func (n *node) hold(s api.SetAttr) bool {
 	if s.Mtime != nil {
 		n.mtime = *s.Mtime
 	}
+	if s.Atime != nil {
+		n.dirty.atime = *s.Atime
+	}
 	n.ctime = max(n.ctime+1, twofold.Now())
 	return true
+}
+
+// heldAtime is the access time that the next flush, or the one under way, sets; 0: none.
+// n.mu is held.
+func (n *node) heldAtime() twofold.Time {
+	if n.dirty.atime == 0 && n.flushing != nil {
+		return n.flushing.atime
+	}
+	return n.dirty.atime
 }
 
 // has reports whether the file is known to have mode and owner as s sets them, now, so

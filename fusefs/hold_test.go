@@ -3,6 +3,7 @@ package fusefs
 import (
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,6 +108,51 @@ func TestHeldTimeBesideAFlush(t *testing.T) {
 	wantMtime(t, m.path("f"), 1e9)
 	if a := (somebody{m.v.session()}).find(t, "f"); a.Mtime != twofold.Time(1e18) {
 		t.Fatal("the volume has", a.Mtime)
+	}
+}
+
+// TestHeldAccessTime: the access time goes with the bytes, too, also where a truncate would
+// have them forgotten.
+func TestHeldAccessTime(t *testing.T) {
+	m := mountFake(t, newFakeVolume(), nil)
+	s3 := somebody{m.v.session()}
+	both := func(f *os.File, atime, mtime int64) {
+		t.Helper()
+		must(t, os.Chtimes(f.Name(), time.Unix(atime, 0), time.Unix(mtime, 0)))
+		var st unix.Stat_t
+		must(t, unix.Stat(f.Name(), &st))
+		if st.Atim.Sec != atime || st.Mtim.Sec != mtime {
+			t.Fatalf("times %d, %d, want %d, %d", st.Atim.Sec, st.Mtim.Sec, atime, mtime)
+		}
+	}
+	write := func(f *os.File, data string) {
+		t.Helper()
+		_, err := f.WriteString(data)
+		must(t, err)
+	}
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	write(f, "one")
+	both(f, 1e9, 2e9)
+	if a, w := m.count("SetAttr"), m.count("Write"); a+w != 0 {
+		t.Fatalf("%d calls of SetAttr, %d of Write", a, w)
+	}
+	if a := s3.find(t, "f"); a.Atime != twofold.Time(1e18) || a.Mtime != twofold.Time(2e18) || m.count("SetAttr") != 0 {
+		t.Fatal("somebody else sees", a.Atime, a.Mtime)
+	}
+	write(f, "two")
+	both(f, 3e9, 2e9)
+	write(f, "three") // which does not set it
+	must(t, f.Truncate(0))
+	if a := s3.find(t, "f"); a.Atime != twofold.Time(3e18) || a.Size != 0 {
+		t.Fatal("behind a truncate it is", a.Atime)
+	}
+	write(f, "four")
+	both(f, 0, 0)
+	must(t, f.Close())
+	if a := s3.find(t, "f"); a.Atime != 0 || a.Mtime != 0 {
+		t.Fatal("the beginning of time is", a.Atime, a.Mtime)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sort"
 	"time"
 
+	"twofold"
 	"twofold/volume/api"
 )
 
@@ -15,10 +16,11 @@ const maxSegments = 2048
 // order of their offset that do not overlap. It is pure: no locks, no I/O.
 type layer struct {
 	segs  []api.Segment
-	bytes int64     // in segs
-	first time.Time // when the oldest byte came; zero while empty
-	seq   uint64    // number of the newest write in it, see node.wseq
-	kill  bool      // a write in it clears set-id bits
+	bytes int64        // in segs
+	first time.Time    // when the oldest byte came; zero while empty
+	seq   uint64       // number of the newest write in it, see node.wseq
+	kill  bool         // a write in it clears set-id bits
+	atime twofold.Time // is set with it, if not 0: see node.hold
 }
 
 func end(s api.Segment) int64 { return s.Off + int64(len(s.Data)) }

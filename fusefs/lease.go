@@ -319,7 +319,7 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 		n.broadcast()
 	}()
 	if token != 0 {
-		if cut >= 0 {
+		if cut >= 0 && n.dirty.atime == 0 { // else it goes with them
 			n.cut(cut)
 			ctx = n.fs.ctx // bytes were forgotten: no way back
 		}

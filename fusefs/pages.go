@@ -105,6 +105,9 @@ func (n *node) overlay(a *api.Attr) bool {
 		a.Mode = withoutSetID(a.Mode)
 	}
 	a.Size, a.Mtime = n.size, n.mtime
+	if at := n.heldAtime(); at != 0 {
+		a.Atime = at
+	}
 	a.Ctime = max(a.Ctime, n.ctime)
 	a.Version, a.ETag = n.base.Version, n.base.ETag
 	a.Stored = n.base.Stored + n.dirty.bytes

@@ -315,6 +315,8 @@ type (
 		KillPriv bool         `cbor:"7,keyasint,omitempty"`
 		// Unbounded: let in before the bucket's quota was set, which does not refuse it.
 		Unbounded bool `cbor:"8,keyasint,omitempty"`
+		// Atime is set where it is not 0: by a utimensat(2) that the bytes were flushed with.
+		Atime twofold.Time `cbor:"9,keyasint,omitempty"`
 	}
 	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
 	// name, which Link may give it one. It waits for FreeInode like an unlinked one.

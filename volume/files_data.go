@@ -158,7 +158,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 		mtime = twofold.Now()
 	}
 	cmd := metadata.Write{
-		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, ETag: w.ETag, KillPriv: w.KillPriv,
+		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,
 	}
 	res, err := s.command(ctx, metadata.OpWrite, cmd)
 	if errs.Is(err, errs.Quota) && s.v.letIn(ctx, ino, w.Token) {

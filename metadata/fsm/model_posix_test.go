@@ -312,6 +312,12 @@ func (m *model) write(c metadata.Write) outcome {
 	n.data.size = max(n.data.size, c.Size)
 	m.changed(n, c.ETag)
 	n.attr.Mtime, n.attr.Ctime = m.now, m.now
+	if c.Mtime != 0 {
+		n.attr.Mtime = c.Mtime
+	}
+	if c.Atime != 0 {
+		n.attr.Atime = c.Atime
+	}
 	if c.KillPriv {
 		m.killPriv(n)
 	}

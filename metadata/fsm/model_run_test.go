@@ -266,6 +266,9 @@ func (d *duel) step() {
 	case 20, 21:
 		off := int64(d.rnd.IntN(60))
 		c := metadata.Write{Ino: d.ino(metadata.TypeFile), Extents: d.extents(off, int64(d.rnd.IntN(70))), KillPriv: d.rnd.IntN(2) == 0}
+		if d.rnd.IntN(4) == 0 {
+			c.Mtime, c.Atime = twofold.Time(8), twofold.Time(9)
+		}
 		for _, e := range c.Extents {
 			c.Size = e.Off + e.Len + int64(d.rnd.IntN(2))
 		}

@@ -36,6 +36,9 @@ func (a *applier) write(c *metadata.Write) (*metadata.Result, error) {
 	if c.Mtime != 0 {
 		i.Mtime = c.Mtime
 	}
+	if c.Atime != 0 {
+		i.Atime = c.Atime
+	}
 	if c.KillPriv {
 		killPriv(i)
 	}

@@ -100,8 +100,9 @@ type Write struct {
 	Punch    []metadata.Range // ranges that become holes, before Segments
 	Size     int64            // the file's size is at least this afterwards
 	Mtime    twofold.Time
-	ETag     string // MD5 of the whole content where the mount knows it, else empty
-	KillPriv bool   // clear set-id bits
+	Atime    twofold.Time // is set if not 0
+	ETag     string       // MD5 of the whole content where the mount knows it, else empty
+	KillPriv bool         // clear set-id bits
 }
 
 // CopyRange asks for copy_file_range(2): Dst's content in [DstOff, DstOff+Len) becomes

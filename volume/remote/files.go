@@ -109,7 +109,7 @@ func (c *Client) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte)
 // Write implements api.Files: the segments' bytes go to the socket as they are.
 func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api.Attr, err error) {
 	r := writeReq{
-		Ino: ino, Token: w.Token, Punch: w.Punch, Size: w.Size, Mtime: w.Mtime, ETag: w.ETag, KillPriv: w.KillPriv,
+		Ino: ino, Token: w.Token, Punch: w.Punch, Size: w.Size, Mtime: w.Mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,
 		Segments: make([]segment, 0, len(w.Segments)),
 	}
 	segs := w.Segments

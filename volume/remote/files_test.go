@@ -44,6 +44,7 @@ func genWrite() *rapid.Generator[api.Write] {
 			Token:    rapid.Uint64().Draw(t, "token"),
 			Size:     rapid.Int64Range(0, twofold.MaxFileLen).Draw(t, "size"),
 			Mtime:    twofold.Time(rapid.Int64().Draw(t, "mtime")),
+			Atime:    twofold.Time(rapid.Int64().Draw(t, "atime")),
 			ETag:     rapid.StringMatching(`[0-9a-f]{0,32}`).Draw(t, "etag"),
 			KillPriv: rapid.Bool().Draw(t, "killpriv"),
 		}

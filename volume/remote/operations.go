@@ -207,6 +207,6 @@ func write(ctx context.Context, f api.Files, q writeReq, payload []byte) (any, e
 		return nil, err
 	}
 	return f.Write(ctx, q.Ino, api.Write{
-		Token: q.Token, Segments: segs, Punch: q.Punch, Size: q.Size, Mtime: q.Mtime, ETag: q.ETag, KillPriv: q.KillPriv,
+		Token: q.Token, Segments: segs, Punch: q.Punch, Size: q.Size, Mtime: q.Mtime, Atime: q.Atime, ETag: q.ETag, KillPriv: q.KillPriv,
 	})
 }

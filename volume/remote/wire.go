@@ -170,6 +170,7 @@ type (
 		Mtime    twofold.Time     `cbor:"6,keyasint,omitempty"`
 		ETag     string           `cbor:"7,keyasint,omitempty"`
 		KillPriv bool             `cbor:"8,keyasint,omitempty"`
+		Atime    twofold.Time     `cbor:"9,keyasint,omitempty"`
 	}
 	promiseReq struct {
 		Bytes int64 `cbor:"1,keyasint,omitempty"`
