@@ -61,7 +61,7 @@ func (n *Node) handle(e drive.Event) {
 	case drive.Lost:
 		if e.Drive != nil {
 			n.group.DriveLost(e.Drive.ID())
-			n.addReplica(ctx)
+			n.addReplicaSoon()
 		}
 	case drive.Back:
 		n.remember(e.Drive)
@@ -70,7 +70,7 @@ func (n *Node) handle(e drive.Event) {
 				n.log.Warn("the metadata replica of a drive that came back does not take part", "drive", e.Drive, "err", err)
 			}
 		}
-		n.addReplica(ctx)
+		n.addReplicaSoon()
 		n.kickOrphans()
 	case drive.Replaced:
 		if err := n.mayReformat(e.Slot); err != nil {
@@ -83,7 +83,7 @@ func (n *Node) handle(e drive.Event) {
 			return
 		}
 		n.remember(d)
-		n.addReplica(ctx)
+		n.addReplicaSoon()
 	}
 }
 
@@ -137,6 +137,8 @@ func (n *Node) keepReplicas() {
 		select {
 		case <-n.ctx.Done():
 			return
+		case <-n.wantReplica:
+			wait = replicaEvery
 		case <-time.After(wait):
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, time.Minute)
@@ -149,14 +151,18 @@ func (n *Node) keepReplicas() {
 	}
 }
 
-// addReplica gives drives without a metadata replica one, until there are as many as
-// the layout wants. It reports whether that succeeded; while another call is at work
-// it leaves it to that one.
-func (n *Node) addReplica(ctx context.Context) (ok bool) {
-	if !n.adding.TryLock() {
-		return true
+// addReplicaSoon has keepReplicas look. The next event of a drive does not wait for it: a
+// replica may take a minute that can't be made before another drive is back.
+func (n *Node) addReplicaSoon() {
+	select {
+	case n.wantReplica <- struct{}{}:
+	default:
 	}
-	defer n.adding.Unlock()
+}
+
+// addReplica gives drives without a metadata replica one, until there are as many as
+// the layout wants. It reports whether that succeeded. For keepReplicas alone.
+func (n *Node) addReplica(ctx context.Context) (ok bool) {
 	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
 	members := map[twofold.DriveID]bool{}
 	for _, m := range n.group.Status().Replicas {

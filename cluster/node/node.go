@@ -47,19 +47,19 @@ type Options struct {
 
 // Node is an open store.
 type Node struct {
-	opts    Options
-	log     *slog.Logger
-	fs      vfs.FS
-	cluster twofold.ClusterID
-	slots   map[twofold.SetID][]*drive.Slot
-	at      map[[3]int]*place // what is at each position
-	engine  *engine.Engine
-	group   *replica.Group
-	volume  *volume.Volume
-	healer  *repair.Healer
-	monitor *drive.Monitor
-	orphans chan struct{} // asks for a walk for garbage
-	adding  sync.Mutex    // held by addReplica
+	opts        Options
+	log         *slog.Logger
+	fs          vfs.FS
+	cluster     twofold.ClusterID
+	slots       map[twofold.SetID][]*drive.Slot
+	at          map[[3]int]*place // what is at each position
+	engine      *engine.Engine
+	group       *replica.Group
+	volume      *volume.Volume
+	healer      *repair.Healer
+	monitor     *drive.Monitor
+	orphans     chan struct{} // asks for a walk for garbage
+	wantReplica chan struct{} // kicks keepReplicas
 	running
 
 	mu     sync.Mutex

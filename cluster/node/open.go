@@ -25,7 +25,7 @@ import (
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), orphans: make(chan struct{}, 1)}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), orphans: make(chan struct{}, 1), wantReplica: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

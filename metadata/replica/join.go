@@ -169,11 +169,12 @@ func (g *Group) makeNode(ctx context.Context, d Dir, old *node) (n *node, err er
 	return n, nil
 }
 
-// banish waits until an id is not in the configuration.
+// banish waits until an id is not in the configuration. errs.Exists where its replica
+// leads: the group went on from it while a new one was about to be made.
 func (g *Group) banish(ctx context.Context, id raft.ServerID) error {
 	return g.change(ctx, func(l *node) raft.Future {
 		if l.sid == id {
-			return errFuture{errs.Newf("replica.join", errs.Busy, "the drive's replica leads")}
+			return errFuture{errs.Newf("replica.join", errs.Exists, "the drive's replica leads")}
 		}
 		return l.raft.RemoveServer(id, 0, time.Second)
 	})
@@ -278,8 +279,8 @@ func (g *Group) change(ctx context.Context, do func(leader *node) raft.Future) e
 			return err
 		}
 		err = l.await(ctx, do(l))
-		if err == nil {
-			return nil
+		if err == nil || errs.Is(err, errs.Exists) {
+			return err
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
