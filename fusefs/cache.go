@@ -30,6 +30,7 @@ type cache struct {
 	contents list.List // of *cachedInode with content, likewise
 	bytes    int64     // of all contents
 	granted  time.Time // when the last of all grants to the kernel ends
+	grants   uint64    // how many of attributes there were
 	restless time.Time // until then the kernel is given no names
 	lazies   int       // inodes with a lazy pin
 
@@ -62,6 +63,7 @@ type cachedInode struct {
 	valid  bool // attr is what the server has
 	attr   api.Attr
 	kernel time.Time // until then the kernel may answer with attributes
+	grants uint64    // cache.grants of the last time it was given them
 
 	content content       // where there is a body: the whole, while valid
 	body    *list.Element // in cache.contents

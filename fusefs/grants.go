@@ -56,6 +56,8 @@ func (c *cache) grantAttr(ino twofold.Ino, m uint64) time.Duration {
 		return 0
 	}
 	in.kernel = c.note(in.kernel, now.Add(d+kernelSlack))
+	c.grants++
+	in.grants = c.grants
 	return d
 }
 
@@ -95,6 +97,19 @@ func (c *cache) disturb(ino twofold.Ino) {
 	defer c.mu.Unlock()
 	if in := c.inodes[ino]; in != nil && in.attr.Type == metadata.TypeDir {
 		c.restless = time.Now().Add(restTime)
+	}
+}
+
+// forgot notes that the kernel has forgotten the attributes it was given by the grant of
+// that number and those before: it is not told again. That is more than a saving: what a
+// notification overtakes of an answer the kernel drops, the size for its mappings included,
+// while fstat(2) shows it (fs/fuse/dir.c, fuse_do_getattr). Whoever maps the file by that
+// size then ends with SIGBUS.
+func (c *cache) forgot(ino twofold.Ino, grant uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in := c.inodes[ino]; in != nil && in.grants == grant {
+		in.kernel = time.Time{}
 	}
 }
 

@@ -14,10 +14,16 @@ import (
 
 // notice is what the kernel has to be told of an Invalidate.
 type notice struct {
-	attrs []twofold.Ino
+	attrs []attrNotice
 	dirs  []dirNotice
 	until time.Time // then its timeouts for the attributes have run out anyway
 	acls  []twofold.Ino
+}
+
+// attrNotice are attributes that the kernel was given, last by the grant of that number.
+type attrNotice struct {
+	ino   twofold.Ino
+	grant uint64 // 0: not known
 }
 
 // dirNotice are names of one directory: to forget them the kernel needs the directory's lock.
@@ -106,11 +112,13 @@ func within(t time.Time, fn func()) bool {
 // then waits. An inode that the kernel does not have it may be about to make, with
 // attributes that are on their way to it (see grantAttr): then only time helps. So it
 // does where the connection was aborted (umount -f): the kernel goes on with what it has.
-func (f *fsys) forgetAttrs(inos []twofold.Ino, until time.Time) {
+func (f *fsys) forgetAttrs(attrs []attrNotice, until time.Time) {
 	unknown := false
 	done := within(until, func() {
-		for _, ino := range inos {
-			if f.kernel.InodeNotify(uint64(ino), -1, 0) != fuse.OK {
+		for _, a := range attrs {
+			if f.kernel.InodeNotify(uint64(a.ino), -1, 0) == fuse.OK {
+				f.cache.forgot(a.ino, a.grant)
+			} else {
 				unknown = true
 			}
 		}
@@ -122,7 +130,11 @@ func (f *fsys) forgetAttrs(inos []twofold.Ino, until time.Time) {
 
 // tellAttrs is forgetAttrs of grants that may have been given just now.
 func (f *fsys) tellAttrs(inos []twofold.Ino) {
-	f.forgetAttrs(inos, time.Now().Add(maxTimeout+kernelSlack))
+	attrs := make([]attrNotice, len(inos))
+	for i, ino := range inos {
+		attrs[i].ino = ino
+	}
+	f.forgetAttrs(attrs, time.Now().Add(maxTimeout+kernelSlack))
 }
 
 // forgetNames makes the kernel forget names. It waits for the directory's lock. lost tells
@@ -169,7 +181,7 @@ func (c *cache) invalidate(stale []api.Stale) (n notice) {
 		in := c.inodes[s.Ino]
 		c.take(key{ino: s.Ino})
 		if in != nil && in.kernel.After(now) {
-			n.attrs = append(n.attrs, s.Ino)
+			n.attrs = append(n.attrs, attrNotice{s.Ino, in.grants})
 			if in.kernel.After(n.until) {
 				n.until = in.kernel
 			}
