@@ -61,11 +61,15 @@ func (s *shared) end(a *assignment, err error) {
 	}
 }
 
-// restarted notes that nothing of before is under way any more.
+// lingers is for how long a call of a killed mount may be under way in the server, which
+// ends its session a moment later: it waits, among others, for the kernel of the dead mount.
+const lingers = 5 * time.Second
+
+// restarted notes that nothing of before is under way any more, soon.
 func (s *shared) restarted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.now() + lingers
 	for _, list := range s.writes {
 		for _, a := range list {
 			if a.end == never {
