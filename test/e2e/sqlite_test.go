@@ -67,8 +67,11 @@ func TestSQLiteKilled(t *testing.T) {
 	s.Start()
 	all((*database).more) // the writers go on
 	s.Kill()
-	all((*database).kill)
+	for _, d := range dbs {
+		d.cmd.Process.Kill() // it ends when its files are closed: with the mount
+	}
 	s.KillMount()
+	all((*database).kill)
 	waitFor(t, func() bool { return s.MountPid() == 0 })
 	s.Start()
 	all(func(d *database) {
