@@ -25,7 +25,7 @@ func TestParseSource(t *testing.T) {
 		}
 	}
 	for in, says := range map[string]string{
-		"": "looks like", "/b": "looks like", "http://": "looks like", "h://x": "only http", "https://h/b": "only http",
+		"": "looks like", "/b": "looks like", "http://": "looks like", "h://x": "no TLS", "https://h/b": "no TLS",
 		"h:80//p": "no bucket", "u:secret-word@h/b": "credentials", ":80": "looks like", "a:b:c": "looks like",
 	} {
 		_, err := parseSource(in)

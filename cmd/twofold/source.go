@@ -32,7 +32,7 @@ const (
 func parseSource(s string) (source, error) {
 	rest, ok := strings.CutPrefix(s, "http://")
 	if scheme, _, has := strings.Cut(s, "://"); has && !ok {
-		return source{}, usage("the source %s://...: only http:// for now", scheme)
+		return source{}, usage("the source %s://...: servers speak http:// alone, there is no TLS: %s", scheme, sourceForm)
 	}
 	host, path, _ := strings.Cut(rest, "/")
 	if strings.Contains(host, "@") { // not repeated: there may be a password in it

@@ -35,6 +35,7 @@ type rig struct {
 	mounts  atomic.Int64 // how many mounts were killed, counted before the kill
 	servers atomic.Int64 // how many servers were killed, counted before the kill
 	tags    atomic.Uint64
+	orphans atomic.Bool // the last kill was of the mount alone: its calls may be in the server yet
 
 	violations atomic.Int64
 	lossy      bool // the test breaks the promise itself, to see that it shows
@@ -130,6 +131,7 @@ func (r *rig) kill(v victim, down time.Duration) {
 	if v != mount {
 		r.servers.Add(1)
 	}
+	r.orphans.Store(v == mount)
 	switch v {
 	case server:
 		r.run.kill()

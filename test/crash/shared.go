@@ -65,11 +65,15 @@ func (s *shared) end(a *assignment, err error) {
 // ends its session a moment later: it waits, among others, for the kernel of the dead mount.
 const lingers = 5 * time.Second
 
-// restarted notes that nothing of before is under way any more, soon.
+// restarted notes that nothing of before is under way any more: at once where the server
+// was killed, soon where the mount alone was.
 func (s *shared) restarted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now() + lingers
+	now := s.now()
+	if s.r.orphans.Load() {
+		now += lingers
+	}
 	for _, list := range s.writes {
 		for _, a := range list {
 			if a.end == never {
