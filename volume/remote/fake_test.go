@@ -127,6 +127,16 @@ func (h hooked) Forget(ctx context.Context, inos []twofold.Ino) error {
 func (h hooked) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
 	return one[int64](h.hook(ctx, "Reserve", ino, token, size, slack))
 }
+func (h hooked) AcquireDir(ctx context.Context, dir twofold.Ino) (api.DirLease, error) {
+	return one[api.DirLease](h.hook(ctx, "AcquireDir", dir))
+}
+func (h hooked) Inos(ctx context.Context, n int) (twofold.Ino, int, error) {
+	out, err := h.hook(ctx, "Inos", n)
+	return res[twofold.Ino](out, 0), res[int](out, 1), err
+}
+func (h hooked) Batch(ctx context.Context, b api.Batch) (api.BatchResult, error) {
+	return one[api.BatchResult](h.hook(ctx, "Batch", b))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }

@@ -216,3 +216,18 @@ func (c *Client) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, err
 	_, err = c.ask(ctx, mStatFS, inoReq{ino}, &s, nil)
 	return s, err
 }
+
+// AcquireDir implements api.Files.
+func (c *Client) AcquireDir(context.Context, twofold.Ino) (api.DirLease, error) {
+	return api.DirLease{}, errs.Newf("remote.AcquireDir", errs.Unsupported, "not built yet")
+}
+
+// Inos implements api.Files.
+func (c *Client) Inos(context.Context, int) (twofold.Ino, int, error) {
+	return 0, 0, errs.Newf("remote.Inos", errs.Unsupported, "not built yet")
+}
+
+// Batch implements api.Files.
+func (c *Client) Batch(context.Context, api.Batch) (api.BatchResult, error) {
+	return api.BatchResult{Failed: -1}, errs.Newf("remote.Batch", errs.Unsupported, "not built yet")
+}
