@@ -128,6 +128,9 @@ type revocable interface {
 // grant marks attributes that a snapshot of generation gen has as leased, where the
 // mount may cache them. An inode without a name may be gone at any moment: it is not.
 func (s *Session) grant(gen uint64, n *metadata.Inode, a *api.Attr) {
+	if s.homes.Load() {
+		a.Home = homeOf(n)
+	}
 	if s.caches.Load() && n.Nlink > 0 {
 		a.Leased = s.v.leases.Grant(s.id, gen, n.Bucket, n.Ino)
 	}
@@ -144,7 +147,7 @@ func (s *Session) grantName(gen uint64, b twofold.BucketID, dir twofold.Ino, com
 // may cache it, and the entry that at says, where that is given. A result may be a kept
 // one, of long before: what is leased is read again.
 func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at *nameAt) api.Attr {
-	a := attrOf(n)
+	a := s.attrOf(n)
 	if !s.caches.Load() {
 		return a
 	}
@@ -161,7 +164,7 @@ func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at 
 		return a
 	}
 	if c.under.Grant(n.Bucket, n.Ino) {
-		a = attrOf(now)
+		a = s.attrOf(now)
 		a.Leased = true
 	}
 	a.NameLeased = named && c.under.GrantName(n.Bucket, at.dir, at.name.Comp)
@@ -192,7 +195,7 @@ func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) 
 	}
 	for _, n := range now {
 		if c.under.Grant(n.Bucket, n.Ino) {
-			a := attrOf(n)
+			a := s.attrOf(n)
 			a.Leased = true
 			to.Add(a)
 		}

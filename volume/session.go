@@ -26,6 +26,7 @@ type Session struct {
 	node   string // procid of the mount
 	holder api.Holder
 	caches atomic.Bool   // it takes read leases
+	homes  atomic.Bool   // it wants to know homes of inodes
 	over   chan struct{} // closed when the session has ended
 
 	mu        sync.Mutex

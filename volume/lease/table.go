@@ -536,3 +536,11 @@ func (t *Table) Leased(ino twofold.Ino) bool {
 	s := t.inodes[ino]
 	return s != nil && s.holder != nil
 }
+
+// Busy reports whether the write lease of an inode is in use.
+func (t *Table) Busy(ino twofold.Ino) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.inodes[ino]
+	return s != nil && s.busy > 0
+}
