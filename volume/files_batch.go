@@ -17,17 +17,9 @@ func (s *Session) Homes() { s.homes.Store(true) }
 func (s *Session) attrOf(n *metadata.Inode) api.Attr {
 	a := attrOf(n)
 	if s.homes.Load() {
-		a.Home = homeOf(n)
+		a.Home = n.Home()
 	}
 	return a
-}
-
-// homeOf is the directory whose write lease decides about an inode's links; 0: none.
-func homeOf(n *metadata.Inode) twofold.Ino {
-	if n.Type == metadata.TypeDir || n.Nlink != 1 {
-		return 0
-	}
-	return n.Parent
 }
 
 // Inos implements api.Files.
@@ -67,12 +59,16 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 	if err != nil {
 		return out, err
 	}
-	ch, err := s.change(ctx, b.targets()...)
+	ch, err := s.v.beginChange(ctx, s)
 	if err != nil {
 		data.settle(err)
 		return out, err
 	}
 	defer func() { ch.done(err) }()
+	if err = ch.tell(ctx, false, b.targets()...); err != nil { // a recall may wait for this: it waits for none
+		data.settle(err)
+		return out, err
+	}
 	if out.Tokens, err = b.leaseNew(ctx, in); err != nil {
 		data.settle(err)
 		return out, err
@@ -115,7 +111,7 @@ func (s *Session) batched(ctx context.Context, ch *change, inos []twofold.Ino) [
 	attrs := make([]api.Attr, len(now))
 	for i, n := range now {
 		attrs[i] = s.attrOf(n)
-		attrs[i].Leased = s.caches.Load() && n.Nlink > 0 && ch.under.Grant(n.Bucket, n.Ino)
+		attrs[i].Leased = s.caches.Load() && n.Nlink > 0 && ch.under.Grant(n.Bucket, n.Ino, n.Home())
 	}
 	return attrs
 }

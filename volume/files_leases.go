@@ -129,10 +129,10 @@ type revocable interface {
 // mount may cache them. An inode without a name may be gone at any moment: it is not.
 func (s *Session) grant(gen uint64, n *metadata.Inode, a *api.Attr) {
 	if s.homes.Load() {
-		a.Home = homeOf(n)
+		a.Home = n.Home()
 	}
 	if s.caches.Load() && n.Nlink > 0 {
-		a.Leased = s.v.leases.Grant(s.id, gen, n.Bucket, n.Ino)
+		a.Leased = s.v.leases.Grant(s.id, gen, n.Bucket, n.Ino, n.Home())
 	}
 }
 
@@ -163,7 +163,7 @@ func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at 
 	}); err != nil || now.Nlink == 0 {
 		return a
 	}
-	if c.under.Grant(n.Bucket, n.Ino) {
+	if c.under.Grant(n.Bucket, n.Ino, now.Home()) {
 		a = s.attrOf(now)
 		a.Leased = true
 	}
@@ -194,7 +194,7 @@ func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) 
 		return // it is cached no more, and asked for
 	}
 	for _, n := range now {
-		if c.under.Grant(n.Bucket, n.Ino) {
+		if c.under.Grant(n.Bucket, n.Ino, n.Home()) {
 			a := s.attrOf(n)
 			a.Leased = true
 			to.Add(a)
@@ -204,7 +204,7 @@ func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) 
 
 // change begins a change of what the mount itself named.
 func (s *Session) change(ctx context.Context, known ...metadata.Target) (*change, error) {
-	c, err := s.v.beginChange(ctx, s.id)
+	c, err := s.v.beginChange(ctx, s)
 	if err != nil {
 		return nil, err
 	}
