@@ -415,7 +415,7 @@ func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name strin
 	if !errs.Is(err, errs.NotFound) {
 		return api.Attr{}, err
 	}
-	if in.attr.Nlink == 0 && !in.unnamed {
+	if in.attr.Nlink == 0 && !in.unnamed || d.attr.Nlink == 0 {
 		return api.Attr{}, fail(errs.NotFound)
 	}
 	in.unnamed = false
@@ -476,6 +476,9 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 	nd, over, err := s.v.entry(newDir, newName)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return err
+	}
+	if nd.attr.Nlink == 0 {
+		return fail(errs.NotFound)
 	}
 	for p := nd; in.entries != nil && p != nil && p.attr.Ino != twofold.RootIno; p = s.v.inodes[p.parent] {
 		if p == in {

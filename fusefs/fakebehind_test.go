@@ -84,6 +84,9 @@ func (s *fakeSession) AcquireDir(ctx context.Context, dir twofold.Ino) (api.DirL
 		return all
 	})
 	d, err := s.v.dir(dir)
+	if err == nil && d.attr.Nlink == 0 {
+		err = fail(errs.Stale)
+	}
 	if err != nil {
 		end()
 		return api.DirLease{}, err

@@ -135,7 +135,7 @@ func TestHotRecords(t *testing.T) {
 
 // TestEveryOp: each operation has a body that goes there and back.
 func TestEveryOp(t *testing.T) {
-	for op := OpBeginSession; op <= OpReserve; op++ {
+	for op := OpBeginSession; op <= OpBatch; op++ {
 		want := &Command{Op: op, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: body(op)}
 		if want.Body == nil {
 			t.Fatalf("operation %d has no body", op)

@@ -189,17 +189,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 // behind the other in a blob.
 func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.Segment) (*stored, error) {
 	d := &stored{v: v}
-	var total, inline int64
-	for _, s := range segs {
-		total += int64(len(s.Data))
-		if int64(len(s.Data)) <= v.InlineMax {
-			inline += int64(len(s.Data))
-		}
-	}
-	limit := v.InlineMax // a segment up to here is inline
-	if inline > maxInlineWrite {
-		limit = 0
-	}
+	limit := v.inlineLimit(segs)
 	var parts [][]byte
 	var size int64
 	for _, s := range segs {
@@ -229,6 +219,20 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 		}
 	}
 	return d, nil
+}
+
+// inlineLimit is up to how many bytes a segment of a write is inline.
+func (v *Volume) inlineLimit(segs []api.Segment) int64 {
+	var inline int64
+	for _, s := range segs {
+		if int64(len(s.Data)) <= v.InlineMax {
+			inline += int64(len(s.Data))
+		}
+	}
+	if inline > maxInlineWrite {
+		return 0
+	}
+	return v.InlineMax
 }
 
 // writeParts stores parts one behind the other in a blob. Space is promised of the
@@ -307,6 +311,10 @@ func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease,
 	ch, err := s.change(ctx, metadata.Target{Ino: ino})
 	if err != nil {
 		return api.Lease{}, err
+	}
+	if ch.away.has(ino) { // as directories are, which have leases of another kind
+		ch.done(nil)
+		return api.Lease{}, errs.Newf("volume.AcquireWrite", errs.IsDir, "inode %d is a directory", ino)
 	}
 	token, err := s.v.leases.Acquire(ctx, s, ino)
 	ch.done(nil)

@@ -1,0 +1,281 @@
+package volume
+
+import (
+	"context"
+
+	"twofold"
+	"twofold/internal/errs"
+	"twofold/metadata"
+	"twofold/volume/api"
+	"twofold/volume/keypath"
+)
+
+// batch is a Batch on its way to be one command.
+type batch struct {
+	s       *Session
+	ops     []metadata.BatchOp
+	made    map[twofold.Ino]metadata.Type // inodes that it makes
+	seen    map[twofold.Ino]struct{}      // those in all
+	all     []twofold.Ino                 // inodes that it makes or changes, and the leased directories
+	bytes   int64                         // of segments
+	removes bool
+	ends    []func() // of the leases in use
+}
+
+// read checks the operations and makes commands of them, those of writes without their
+// extents yet. After an error it says which operation it is about, or -1.
+func (b *batch) read(in api.Batch) (failed int, err error) {
+	const op = "volume.Batch"
+	if len(in.Ops) > api.MaxBatchOps {
+		return -1, errs.Newf(op, errs.TooLarge, "%d operations in one batch", len(in.Ops))
+	}
+	dirs := make(map[twofold.Ino]struct{}, len(in.Dirs))
+	for _, d := range in.Dirs {
+		if d.Ino == twofold.RootIno || d.Ino&levelBit != 0 || d.Token == 0 {
+			return -1, errs.Newf(op, errs.Invalid, "token %d of directory %d", d.Token, d.Ino)
+		}
+		dirs[d.Ino] = struct{}{}
+		b.changes(d.Ino)
+	}
+	b.ops = make([]metadata.BatchOp, len(in.Ops))
+	for i := range in.Ops {
+		if err := b.readOp(&in.Ops[i], &b.ops[i], dirs); err != nil {
+			return i, err
+		}
+	}
+	if b.bytes > api.MaxIO {
+		return -1, errs.Newf(op, errs.TooLarge, "%d bytes in one batch", b.bytes)
+	}
+	return -1, nil
+}
+
+// changes notes an inode of which the mount is told what becomes of it.
+func (b *batch) changes(ino twofold.Ino) {
+	if _, ok := b.seen[ino]; !ok && ino != 0 {
+		b.seen[ino] = struct{}{}
+		b.all = append(b.all, ino)
+	}
+}
+
+func (b *batch) readOp(o *api.BatchOp, to *metadata.BatchOp, dirs map[twofold.Ino]struct{}) error {
+	const op = "volume.Batch"
+	to.Now = o.Now
+	if to.Now == 0 {
+		to.Now = twofold.Now()
+	}
+	// in is a name in a directory that is leased, or made by an operation before.
+	var wrong error
+	in := func(dir twofold.Ino, name string) metadata.Name {
+		if _, ok := dirs[dir]; !ok && b.made[dir] != metadata.TypeDir {
+			wrong = errs.Newf(op, errs.Invalid, "directory %d is not among the leased ones", dir)
+		}
+		if !keypath.Ordinary(name) {
+			wrong = errs.Newf(op, errs.Invalid, "%q is not its own name in keys", name)
+		}
+		return metadata.Name{Comp: name}
+	}
+	set := 0
+	if c := o.Create; c != nil {
+		set++
+		to.Ino = c.Ino
+		to.Body = &metadata.Create{Parent: c.Dir, Name: in(c.Dir, c.Name), Type: c.Type, Mode: c.Mode, UID: c.UID, GID: c.GID,
+			Rdev: c.Rdev, Target: c.Target, Exclusive: true}
+		b.made[c.Ino] = c.Type
+		b.changes(c.Ino)
+	}
+	if c := o.Write; c != nil {
+		set++
+		to.Body = &metadata.Write{Ino: c.Ino, Size: c.Size, Mtime: c.Mtime, Atime: c.Atime, ETag: c.ETag, KillPriv: c.KillPriv}
+		for _, seg := range c.Segments {
+			b.bytes += int64(len(seg.Data))
+		}
+		b.changes(c.Ino)
+	}
+	if c := o.SetAttr; c != nil {
+		set++
+		a := c.Attr
+		if a.Size != nil {
+			wrong = errs.Newf(op, errs.Invalid, "a size in a batch")
+		}
+		to.Body = &metadata.SetAttr{Ino: c.Ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Atime: a.Atime, Mtime: a.Mtime, KillPriv: a.KillPriv}
+		b.changes(c.Ino)
+	}
+	if c := o.Unlink; c != nil {
+		set++
+		to.Ino, to.Body = c.Ino, &metadata.Unlink{Parent: c.Dir, Name: in(c.Dir, c.Name)}
+		b.changes(c.Ino)
+		b.removes = true
+	}
+	if c := o.Rmdir; c != nil {
+		set++
+		to.Ino, to.Body = c.Ino, &metadata.Rmdir{Parent: c.Dir, Name: in(c.Dir, c.Name)}
+		b.changes(c.Ino)
+		b.removes = true
+	}
+	if c := o.Rename; c != nil {
+		set++
+		to.Ino, to.Replaced = c.Ino, c.Replaced
+		to.Body = &metadata.Rename{OldParent: c.OldDir, OldName: in(c.OldDir, c.OldName), NewParent: c.NewDir, NewName: in(c.NewDir, c.NewName)}
+		b.changes(c.Ino)
+		b.changes(c.Replaced)
+		b.removes = b.removes || c.Replaced != 0
+	}
+	if wrong == nil && set != 1 {
+		wrong = errs.Newf(op, errs.Invalid, "an operation that is %d ones", set)
+	}
+	return wrong
+}
+
+// useAll has the leases that the batch is sent under stay until release: those of the
+// directories, and those that a Write or a SetAttr would need of its inode.
+func (b *batch) useAll(ctx context.Context, in api.Batch) error {
+	use := func(ino twofold.Ino, token uint64) error {
+		end, err := b.s.v.leases.Use(ctx, b.s, ino, token)
+		if err == nil {
+			b.ends = append(b.ends, end)
+		}
+		return err
+	}
+	for _, d := range in.Dirs {
+		if err := use(d.Ino, d.Token); err != nil {
+			return err
+		}
+	}
+	type key struct {
+		ino   twofold.Ino
+		token uint64
+	}
+	used := map[key]struct{}{}
+	for i := range in.Ops {
+		var k key
+		switch o := &in.Ops[i]; {
+		case o.Write != nil:
+			k = key{o.Write.Ino, o.Write.Token}
+		case o.SetAttr != nil && (o.SetAttr.Attr.Mtime != nil || o.SetAttr.Attr.Atime != nil):
+			k = key{o.SetAttr.Ino, o.SetAttr.Attr.Token}
+		default:
+			continue
+		}
+		_, mine := b.made[k.ino] // nobody else can have its lease
+		if _, twice := used[k]; mine || twice {
+			continue
+		}
+		if err := use(k.ino, k.token); err != nil {
+			return err
+		}
+		used[k] = struct{}{}
+	}
+	return nil
+}
+
+func (b *batch) release() {
+	for _, end := range b.ends {
+		end()
+	}
+}
+
+// store makes the segments of all writes durable, and extents: those of small files inline, as
+// far as one command takes them, the others one behind the other in one blob.
+func (b *batch) store(ctx context.Context, in api.Batch) (*stored, error) {
+	v := b.s.v
+	d := &stored{v: v}
+	shared := &twofold.Blob{}
+	var parts [][]byte
+	var size, inline int64
+	why := purpose{}
+	for i := range in.Ops {
+		w := in.Ops[i].Write
+		if w == nil {
+			continue
+		}
+		limit := v.inlineLimit(w.Segments)
+		body := b.ops[i].Body.(*metadata.Write)
+		body.Extents = make([]metadata.Extent, 0, len(w.Segments))
+		for _, s := range w.Segments {
+			n := int64(len(s.Data))
+			switch {
+			case n == 0:
+			case n <= limit && inline+n <= api.MaxBatchInline:
+				inline += n
+				body.Extents = append(body.Extents, metadata.Extent{Off: s.Off, Len: n, Data: s.Data})
+			default:
+				if size == 0 {
+					why = purpose{Ino: w.Ino, Off: s.Off}
+				}
+				body.Extents = append(body.Extents, metadata.Extent{Off: s.Off, Len: n, Blob: shared, BlobOff: size})
+				parts = append(parts, s.Data)
+				size += n
+			}
+		}
+	}
+	if size == 0 {
+		return d, nil
+	}
+	blob, err := v.writeParts(ctx, parts, size, inoName(why.Ino), why.encode())
+	if err != nil {
+		return nil, err
+	}
+	d.blobs = []twofold.Blob{blob}
+	*shared = blob
+	return d, nil
+}
+
+// targets are what the batch changes of what there was before.
+func (b *batch) targets() []metadata.Target {
+	ts := make([]metadata.Target, 0, len(b.all))
+	for _, ino := range b.all {
+		if _, ok := b.made[ino]; !ok {
+			ts = append(ts, metadata.Target{Ino: ino})
+		}
+	}
+	return ts
+}
+
+// leaseNew gives the session the write leases of inodes that are to be made, which nobody
+// else can ask for before the commit.
+func (b *batch) leaseNew(ctx context.Context, in api.Batch) (tokens []api.HeldWrite, err error) {
+	for i := range in.Ops {
+		c := in.Ops[i].Create
+		if c == nil || !c.Lease || c.Type == metadata.TypeDir {
+			continue
+		}
+		token, err := b.s.v.leases.Acquire(ctx, b.s, c.Ino)
+		if err != nil {
+			b.unlease(tokens)
+			return nil, err
+		}
+		tokens = append(tokens, api.HeldWrite{Ino: c.Ino, Token: token})
+	}
+	return tokens, nil
+}
+
+func (b *batch) unlease(tokens []api.HeldWrite) {
+	for _, t := range tokens {
+		b.s.v.leases.Release(b.s, t.Ino, t.Token)
+	}
+}
+
+// note counts what was written to files that had been there, as a flush does.
+func (b *batch) note(attrs []api.Attr) {
+	written := map[twofold.Ino]int64{}
+	for i := range b.ops {
+		w, ok := b.ops[i].Body.(*metadata.Write)
+		if !ok {
+			continue
+		}
+		if _, made := b.made[w.Ino]; made {
+			continue
+		}
+		for k := range w.Extents {
+			written[w.Ino] += w.Extents[k].Len
+		}
+	}
+	if len(written) == 0 {
+		return
+	}
+	for i := range attrs {
+		if n, ok := written[attrs[i].Ino]; ok && b.s.v.touched.note(attrs[i].Ino, n, attrs[i].Stored) {
+			b.s.v.kick(b.s.v.kickCompact)
+		}
+	}
+}
