@@ -26,8 +26,8 @@ type batch struct {
 // extents yet. After an error it says which operation it is about, or -1.
 func (b *batch) read(in api.Batch) (failed int, err error) {
 	const op = "volume.Batch"
-	if len(in.Ops) > api.MaxBatchOps {
-		return -1, errs.Newf(op, errs.TooLarge, "%d operations in one batch", len(in.Ops))
+	if len(in.Ops) > api.MaxBatchOps || len(in.Dirs) > api.MaxBatchDirs {
+		return -1, errs.Newf(op, errs.TooLarge, "%d operations in %d directories in one batch", len(in.Ops), len(in.Dirs))
 	}
 	dirs := make(map[twofold.Ino]struct{}, len(in.Dirs))
 	for _, d := range in.Dirs {

@@ -32,8 +32,10 @@ type Batches interface {
 // Bounds of a Batch.
 const (
 	MaxBatchOps    = 512
-	MaxBatchInline = 1 << 20 // bytes of segments of up to twofold.MaxInline, which go to the metadata
-	// MaxIO bounds the bytes of all segments.
+	MaxBatchDirs   = 2 * MaxBatchOps
+	MaxBatchInline = 1 << 20 // bytes of segments of up to twofold.MaxInline that go to the metadata: the others go into the blob
+	// MaxIO bounds the bytes of all segments. Names and targets, and some 100 bytes for each
+	// operation, have to fit a message of 1 MiB. errs.TooLarge where something is beyond.
 )
 
 // MaxInos is the most numbers of one Inos.
