@@ -188,6 +188,24 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	try(errs.Invalid, 0)
 }
 
+// TestBatchRemovesFromReadOnlyStore: names can be removed where nothing can be written.
+func TestBatchRemovesFromReadOnlyStore(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", nil)
+	a := h.alone("docs")
+	f := a.lookup("docs", "f")
+	h.placer.err = errs.Newf("test", errs.NoSpace, "full")
+	unlink := api.BatchOp{Unlink: &api.BatchName{Dir: a.dir, Name: "f", Ino: f.Ino}}
+	create, _ := a.create(a.dir, "g", metadata.TypeFile)
+	if _, err := a.send(unlink, create); !errs.Is(err, errs.NoSpace) {
+		t.Fatal(err)
+	}
+	if _, err := a.send(unlink); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBatchInline: inline data beyond what a command takes goes into the batch's blob.
 func TestBatchInline(t *testing.T) {
 	h := newHarness(t)
