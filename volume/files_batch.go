@@ -48,7 +48,10 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 		return out, err
 	}
 	defer func() { s.v.whenKnown(err, b.release) }()
-	if err := b.useAll(ctx, in); err != nil {
+	if out.Failed, err = b.useAll(ctx, in); err != nil {
+		return out, err
+	}
+	if out.Failed, err = b.look(ctx, in); err != nil {
 		return out, err
 	}
 	space, err := s.v.claim(ctx, s.id, b.bytes)
@@ -70,10 +73,7 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 		data.settle(err)
 		return out, err
 	}
-	if out.Tokens, err = b.leaseNew(ctx, in); err != nil {
-		data.settle(err)
-		return out, err
-	}
+	out.Tokens = b.leaseNew(in)
 	res, err := s.command(ctx, metadata.OpBatch, cmd)
 	data.settle(err)
 	if err != nil {
