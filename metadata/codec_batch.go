@@ -33,6 +33,18 @@ func opOf(body any) Op {
 	return 0
 }
 
+// Frees reports whether all that a batch does is to remove names.
+func (c *Batch) Frees() bool {
+	for i := range c.Ops {
+		switch c.Ops[i].Body.(type) {
+		case *Unlink, *Rmdir:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // size is about how many bytes the body takes, and rather more.
 func (c *Batch) size() int {
 	n := 64

@@ -456,7 +456,7 @@ type (
 	// BatchOp is one of them: Body is a *Create, *Write, *SetAttr (without Size), *Unlink,
 	// *Rmdir or *Rename (without Flags). Ino is what the name stands for; of a Create the
 	// number that the inode gets, which is larger than any that was taken before of its
-	// range. Replaced is what a Rename's new name stands for (0: nothing); a Create's name
+	// range. A directory that is moved is empty, or made by the batch. Replaced is what a Rename's new name stands for (0: nothing); a Create's name
 	// stands for nothing.
 	BatchOp struct {
 		Now      twofold.Time

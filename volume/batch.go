@@ -19,15 +19,16 @@ type batch struct {
 	all     []twofold.Ino                 // inodes that it makes or changes, and the leased directories
 	bytes   int64                         // of segments
 	removes bool
-	ends    []func() // of the leases in use
+	buckets map[twofold.Ino]twofold.BucketID // of the leased directories
+	ends    []func()                         // of the leases in use
 }
 
 // read checks the operations and makes commands of them, those of writes without their
 // extents yet. After an error it says which operation it is about, or -1.
 func (b *batch) read(in api.Batch) (failed int, err error) {
 	const op = "volume.Batch"
-	if len(in.Ops) > api.MaxBatchOps {
-		return -1, errs.Newf(op, errs.TooLarge, "%d operations in one batch", len(in.Ops))
+	if len(in.Ops) > api.MaxBatchOps || len(in.Dirs) > api.MaxBatchDirs {
+		return -1, errs.Newf(op, errs.TooLarge, "%d operations in %d directories in one batch", len(in.Ops), len(in.Dirs))
 	}
 	dirs := make(map[twofold.Ino]struct{}, len(in.Dirs))
 	for _, d := range in.Dirs {
@@ -127,10 +128,26 @@ func (b *batch) readOp(o *api.BatchOp, to *metadata.BatchOp, dirs map[twofold.In
 }
 
 // useAll has the leases that the batch is sent under stay until release: those of the
-// directories, and those that a Write or a SetAttr would need of its inode.
-func (b *batch) useAll(ctx context.Context, in api.Batch) error {
+// directories, and those that a Write or a SetAttr would need of its inode. It recalls none,
+// for whoever recalls one of the directories waits for the batch: where another session has the
+// lease of an inode it is the operation's errs.Conflict. failed is as of read.
+func (b *batch) useAll(ctx context.Context, in api.Batch) (failed int, err error) {
+	t := b.s.v.leases
+	if err := t.Await(ctx); err != nil {
+		return -1, err
+	}
 	use := func(ino twofold.Ino, token uint64) error {
-		end, err := b.s.v.leases.Use(ctx, b.s, ino, token)
+		end, ok, err := func() (func(), bool, error) {
+			if token == 0 {
+				end, ok := t.TryUse(b.s, ino)
+				return end, ok, nil
+			}
+			end, err := t.Use(ctx, b.s, ino, token)
+			return end, true, err
+		}()
+		if err == nil && !ok {
+			err = errs.Newf("volume.Batch", errs.Conflict, "another mount writes to inode %d", ino)
+		}
 		if err == nil {
 			b.ends = append(b.ends, end)
 		}
@@ -138,7 +155,7 @@ func (b *batch) useAll(ctx context.Context, in api.Batch) error {
 	}
 	for _, d := range in.Dirs {
 		if err := use(d.Ino, d.Token); err != nil {
-			return err
+			return -1, err
 		}
 	}
 	type key struct {
@@ -161,11 +178,53 @@ func (b *batch) useAll(ctx context.Context, in api.Batch) error {
 			continue
 		}
 		if err := use(k.ino, k.token); err != nil {
-			return err
+			if k.token == 0 {
+				return i, err
+			}
+			return -1, err
 		}
 		used[k] = struct{}{}
 	}
-	return nil
+	return -1, nil
+}
+
+// look reads what the leases are of: the buckets of directories, and that every directory that is
+// moved, replaced or removed is leased itself, or made by the batch. Neither changes.
+func (b *batch) look(ctx context.Context, in api.Batch) (failed int, err error) {
+	failed = -1
+	b.buckets = make(map[twofold.Ino]twofold.BucketID, len(in.Dirs))
+	err = b.s.v.Meta.View(ctx, func(w metadata.View) error {
+		for _, d := range in.Dirs {
+			n, err := w.Inode(d.Ino)
+			switch {
+			case errs.Is(err, errs.Stale):
+				b.buckets[d.Ino] = 0 // the batch comes again, and had removed it; else the command says so
+			case err != nil:
+				return err
+			default:
+				b.buckets[d.Ino] = n.Bucket
+			}
+		}
+		leased := func(ino twofold.Ino) bool {
+			if _, ok := b.buckets[ino]; ok || ino == 0 {
+				return true
+			}
+			if _, ok := b.made[ino]; ok {
+				return true
+			}
+			n, err := w.Inode(ino)
+			return errs.Is(err, errs.Stale) || err == nil && n.Type != metadata.TypeDir
+		}
+		for i := range in.Ops {
+			r, d := in.Ops[i].Rename, in.Ops[i].Rmdir
+			if r != nil && !(leased(r.Ino) && leased(r.Replaced)) || d != nil && !leased(d.Ino) {
+				failed = i
+				return errs.Newf("volume.Batch", errs.Conflict, "the directory that is moved or removed is not leased")
+			}
+		}
+		return nil
+	})
+	return failed, err
 }
 
 func (b *batch) release() {
@@ -232,21 +291,26 @@ func (b *batch) targets() []metadata.Target {
 }
 
 // leaseNew gives the session the write leases of inodes that are to be made, which nobody
-// else can ask for before the commit.
-func (b *batch) leaseNew(ctx context.Context, in api.Batch) (tokens []api.HeldWrite, err error) {
+// else can ask for before the commit. Of a batch that comes again others may have got some.
+func (b *batch) leaseNew(in api.Batch) (tokens []api.HeldWrite) {
 	for i := range in.Ops {
 		c := in.Ops[i].Create
-		if c == nil || !c.Lease || c.Type == metadata.TypeDir {
+		if c == nil {
 			continue
 		}
-		token, err := b.s.v.leases.Acquire(ctx, b.s, c.Ino)
-		if err != nil {
-			b.unlease(tokens)
-			return nil, err
+		bucket := b.buckets[c.Dir]
+		isDir := c.Type == metadata.TypeDir
+		if isDir {
+			b.buckets[c.Ino] = bucket
 		}
-		tokens = append(tokens, api.HeldWrite{Ino: c.Ino, Token: token})
+		if !c.Lease {
+			continue
+		}
+		if token, ok := b.s.v.leases.AcquireNew(b.s, bucket, c.Ino, isDir); ok {
+			tokens = append(tokens, api.HeldWrite{Ino: c.Ino, Token: token})
+		}
 	}
-	return tokens, nil
+	return tokens
 }
 
 func (b *batch) unlease(tokens []api.HeldWrite) {

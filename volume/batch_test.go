@@ -26,17 +26,28 @@ func (h *harness) alone(bucket string) *alone {
 	a.s.Cache()
 	a.s.Homes()
 	a.dir = a.lookup(bucket).Ino
-	token, err := h.v.leases.Acquire(ctx, a.s, a.dir)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	a.held = []api.HeldWrite{{Ino: a.dir, Token: token}}
+	a.acquire(a.dir)
 	first, n, err := a.s.Inos(ctx, 100)
 	if err != nil || n != 100 || first < twofold.FirstIno {
 		h.t.Fatal(first, n, err)
 	}
 	a.next = first
 	return a
+}
+
+// acquire takes the lease of a directory; others have changed it a moment ago, maybe.
+func (a *alone) acquire(dir twofold.Ino) {
+	a.t.Helper()
+	var l api.DirLease
+	var err error
+	eventually(a.t, "a directory can be leased", func() bool {
+		l, err = a.s.AcquireDir(ctx, dir)
+		return !errs.Is(err, errs.Busy)
+	})
+	if err != nil || !l.Attr.Leased {
+		a.t.Fatalf("%+v, %v", l, err)
+	}
+	a.held = append(a.held, api.HeldWrite{Ino: dir, Token: l.Token})
 }
 
 // create makes the next inode in a directory.
@@ -160,8 +171,8 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		if n := h.shards(); n != 0 {
 			t.Errorf("%d shards are left", n)
 		}
-		if _, err := h.v.HeadObject(ctx, "docs", "first"); !errs.Is(err, errs.NotFound) {
-			t.Errorf("HEAD: %v", err)
+		if at, err := a.s.Lookup(ctx, a.dir, "first"); at.Ino != 0 || err != nil && !errs.Is(err, errs.NotFound) {
+			t.Errorf("it is there: %+v, %v", at, err)
 		}
 		first, ino = a.create(a.dir, "first", metadata.TypeFile)
 	}
@@ -186,6 +197,107 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	try(errs.Fenced, -1)
 	a.held = nil
 	try(errs.Invalid, 0)
+}
+
+// TestBatchRemovesFromReadOnlyStore: names can be removed where nothing can be written.
+func TestBatchRemovesFromReadOnlyStore(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", nil)
+	a := h.alone("docs")
+	f := a.lookup("docs", "f")
+	h.placer.err = errs.Newf("test", errs.NoSpace, "full")
+	unlink := api.BatchOp{Unlink: &api.BatchName{Dir: a.dir, Name: "f", Ino: f.Ino}}
+	create, _ := a.create(a.dir, "g", metadata.TypeFile)
+	if _, err := a.send(unlink, create); !errs.Is(err, errs.NoSpace) {
+		t.Fatal(err)
+	}
+	if _, err := a.send(unlink); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBatchOfDirectories: a directory is leased from its birth, if the mount wants it, and is
+// moved or removed only under its own lease, and empty.
+func TestBatchOfDirectories(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "old/f", nil)
+	a := h.alone("docs")
+	old := a.lookup("docs", "old").Ino
+	mkdir, sub := a.create(a.dir, "sub", metadata.TypeDir)
+	mkdir.Create.Lease = true
+	in, _ := a.create(sub, "in", metadata.TypeFile)
+	move := func(ino twofold.Ino, from, to string, replaced twofold.Ino) api.BatchOp {
+		return api.BatchOp{Now: 5, Rename: &api.BatchRename{OldDir: a.dir, OldName: from, NewDir: a.dir, NewName: to, Ino: ino, Replaced: replaced}}
+	}
+	rmdir := func(ino twofold.Ino, name string) api.BatchOp {
+		return api.BatchOp{Now: 5, Rmdir: &api.BatchName{Dir: a.dir, Name: name, Ino: ino}}
+	}
+	conflict := func(what string, ops ...api.BatchOp) {
+		t.Helper()
+		if res, err := a.send(ops...); !errs.Is(err, errs.Conflict) || res.Failed != 0 {
+			t.Errorf("%s: %+v, %v", what, res, err)
+		}
+	}
+	res, err := a.send(mkdir, in, move(sub, "sub", "moved", 0)) // made by the batch: whatever is in it
+	if err != nil || len(res.Tokens) != 1 {
+		t.Fatal(res, err)
+	}
+	if l, err := a.s.AcquireDir(ctx, sub); err != nil || l.Token != res.Tokens[0].Token {
+		t.Errorf("the lease of a new directory: %+v, %v; had %+v", l, err, res.Tokens)
+	}
+	conflict("a move of an unleased one", move(old, "old", "new", 0))
+	conflict("a removal of an unleased one", rmdir(old, "old"))
+	conflict("a move over an unleased one", move(sub, "moved", "old", old))
+	a.held = append(a.held, res.Tokens...)
+	conflict("a move of one with files in it", move(sub, "moved", "new", 0))
+	conflict("a removal of one with files in it", rmdir(sub, "moved"))
+	unlink := api.BatchOp{Now: 6, Unlink: &api.BatchName{Dir: sub, Name: "in", Ino: in.Create.Ino}}
+	if _, err := a.send(unlink, move(sub, "moved", "new", 0)); err != nil {
+		t.Error(err)
+	}
+	once := api.WithSeq(ctx, api.Seq{N: 1, Acked: 1})
+	last := api.Batch{Dirs: a.held, Ops: []api.BatchOp{rmdir(sub, "new")}}
+	for range 2 {
+		if _, err := a.s.Batch(once, last); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := a.s.ReleaseWrite(ctx, sub, res.Tokens[0].Token); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "what was removed is freed", func() bool {
+		_, err := a.s.GetAttr(ctx, sub)
+		return errs.Is(err, errs.Stale)
+	})
+	if h.get("docs", "old/f"); !h.v.leases.Leased(a.dir) {
+		t.Error("a GET of what is further below recalls the directory: nothing but its own lease moves one that is not empty")
+	}
+}
+
+// TestBatchWaitsForNobody: an inode that another mount writes to fails the operation, and the
+// other is not asked for it: he may be waiting for the directory.
+func TestBatchWaitsForNobody(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	h.put("docs", "f", nil)
+	other := h.mount()
+	f := other.lookup("docs", "f").Ino
+	other.write(f, 0, "unflushed")
+	a := h.alone("docs")
+	when := twofold.Time(5)
+	for what, op := range map[string]api.BatchOp{
+		"a write": writeOp(f, []byte("mine")),
+		"utimes":  {Now: 5, SetAttr: &api.BatchSetAttr{Ino: f, Attr: api.SetAttr{Mtime: &when}}},
+	} {
+		if res, err := a.send(op); !errs.Is(err, errs.Conflict) || res.Failed != 0 {
+			t.Errorf("%s: %+v, %v", what, res, err)
+		}
+	}
+	if p := h.get("docs", "f"); string(p) != "unflushed" {
+		t.Errorf("GET: %q", p)
+	}
 }
 
 // TestBatchInline: inline data beyond what a command takes goes into the batch's blob.

@@ -38,16 +38,20 @@ func (s *Session) Inos(ctx context.Context, n int) (first twofold.Ino, count int
 // any change.
 func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult, err error) {
 	out.Failed = -1
-	if err := s.v.Placer.Writable(); err != nil {
-		return out, err
-	}
 	b := &batch{s: s, made: map[twofold.Ino]metadata.Type{}, seen: map[twofold.Ino]struct{}{}}
 	if i, err := b.read(in); err != nil {
 		out.Failed = i
 		return out, err
 	}
+	cmd := metadata.Batch{Session: s.id, Ops: b.ops}
+	if err := s.v.Placer.Writable(); err != nil && !cmd.Frees() {
+		return out, err
+	}
 	defer func() { s.v.whenKnown(err, b.release) }()
-	if err := b.useAll(ctx, in); err != nil {
+	if out.Failed, err = b.useAll(ctx, in); err != nil {
+		return out, err
+	}
+	if out.Failed, err = b.look(ctx, in); err != nil {
 		return out, err
 	}
 	space, err := s.v.claim(ctx, s.id, b.bytes)
@@ -69,11 +73,8 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 		data.settle(err)
 		return out, err
 	}
-	if out.Tokens, err = b.leaseNew(ctx, in); err != nil {
-		data.settle(err)
-		return out, err
-	}
-	res, err := s.command(ctx, metadata.OpBatch, metadata.Batch{Session: s.id, Ops: b.ops})
+	out.Tokens = b.leaseNew(in)
+	res, err := s.command(ctx, metadata.OpBatch, cmd)
 	data.settle(err)
 	if err != nil {
 		if !errs.Is(err, errs.UnknownOutcome) { // it may come again then, or the session ends

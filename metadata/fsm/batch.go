@@ -92,6 +92,9 @@ func (a *applier) batchOp(o *metadata.BatchOp, n *numbers) (err error) {
 		a.given = o.Ino
 		_, err = a.create(b)
 		a.given = 0
+		if b.Type == metadata.TypeDir {
+			n.dirs = append(n.dirs, o.Ino)
+		}
 	case *metadata.Write:
 		var res *metadata.Result
 		if res, err = a.write(b); err == nil && res.More {
@@ -116,6 +119,9 @@ func (a *applier) batchOp(o *metadata.BatchOp, n *numbers) (err error) {
 		}
 		if err = a.expect(b.OldParent, b.OldName, o.Ino); err == nil {
 			err = a.expect(b.NewParent, b.NewName, o.Replaced)
+		}
+		if err == nil {
+			err = n.movable(a, o.Ino)
 		}
 		if err == nil {
 			_, err = a.rename(b)

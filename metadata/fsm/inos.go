@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -20,6 +21,7 @@ type numbers struct {
 	session twofold.SessionID
 	ranges  []inoRange
 	changed bool
+	dirs    []twofold.Ino // directories that the command has made
 }
 
 func (s state) numbers(id twofold.SessionID) (*numbers, error) {
@@ -52,6 +54,16 @@ func (n *numbers) take(ino twofold.Ino) error {
 		}
 	}
 	return refusef(errs.Conflict, "inode number %d is none that session %d has left", ino, n.session)
+}
+
+// movable refuses to move what others may be below: a directory with entries that the
+// command has not made itself. Whoever goes through it knows nothing of leases above.
+func (n *numbers) movable(a *applier, ino twofold.Ino) error {
+	i, err := a.load(ino)
+	if err != nil || i == nil || i.Type != metadata.TypeDir || i.Children == 0 || slices.Contains(n.dirs, ino) {
+		return err
+	}
+	return refusef(errs.Conflict, "directory %d is not empty", ino)
 }
 
 // flush writes what was changed.

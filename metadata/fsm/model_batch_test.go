@@ -59,7 +59,8 @@ func (m *model) standsFor(dir twofold.Ino, n metadata.Name) twofold.Ino {
 }
 
 // batchOp is what one operation of a batch makes of the model.
-func (m *model) batchOp(o metadata.BatchOp) outcome {
+// made are the nodes that the batch has made before.
+func (m *model) batchOp(o metadata.BatchOp, made map[*mnode]bool) outcome {
 	m.now = o.Now
 	defer m.watch()()
 	is := func(dir twofold.Ino, n metadata.Name, ino twofold.Ino) bool {
@@ -74,7 +75,9 @@ func (m *model) batchOp(o metadata.BatchOp) outcome {
 		}
 		out := m.create(*c)
 		if !out.failed {
-			m.lookup(m.byIno(c.Parent), c.Name).ino = o.Ino
+			n := m.lookup(m.byIno(c.Parent), c.Name)
+			n.ino = o.Ino
+			made[n] = true
 		}
 		return out
 	case *metadata.Write:
@@ -93,6 +96,9 @@ func (m *model) batchOp(o metadata.BatchOp) outcome {
 		return m.rmdir(*c)
 	case *metadata.Rename:
 		if !is(c.OldParent, c.OldName, o.Ino) || !is(c.NewParent, c.NewName, o.Replaced) {
+			return no
+		}
+		if n := m.byIno(o.Ino); n != nil && len(n.children) > 0 && !made[n] {
 			return no
 		}
 		return m.rename(*c)
@@ -205,7 +211,7 @@ func (d *duel) batchStep() {
 	d.m = d.m.clone()
 	counts := d.m.counts()
 	c := metadata.Batch{Session: d.session}
-	failed := -1
+	failed, made := -1, map[*mnode]bool{}
 	for range 1 + d.rnd.IntN(8) {
 		o := d.batchOp()
 		if failed < 0 {
@@ -213,7 +219,7 @@ func (d *duel) batchStep() {
 			if _, ok := o.Body.(*metadata.Create); ok {
 				o.Ino, left, numbered = d.newIno(left)
 			}
-			if !numbered || d.m.batchOp(o).failed {
+			if !numbered || d.m.batchOp(o, made).failed {
 				failed = len(c.Ops)
 			}
 		}

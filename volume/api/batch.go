@@ -32,8 +32,10 @@ type Batches interface {
 // Bounds of a Batch.
 const (
 	MaxBatchOps    = 512
-	MaxBatchInline = 1 << 20 // bytes of segments of up to twofold.MaxInline, which go to the metadata
-	// MaxIO bounds the bytes of all segments.
+	MaxBatchDirs   = 2 * MaxBatchOps
+	MaxBatchInline = 1 << 20 // bytes of segments of up to twofold.MaxInline that go to the metadata: the others go into the blob
+	// MaxIO bounds the bytes of all segments. Names and targets, and some 100 bytes for each
+	// operation, have to fit a message of 1 MiB. errs.TooLarge where something is beyond.
 )
 
 // MaxInos is the most numbers of one Inos.
@@ -87,8 +89,8 @@ type BatchCreate struct {
 	GID    uint32        `cbor:"7,keyasint,omitempty"`
 	Rdev   uint32        `cbor:"8,keyasint,omitempty"`
 	Target string        `cbor:"9,keyasint,omitempty"`
-	// Lease: the session gets the write lease of the new inode, before anybody else
-	// can see it. Its token is in the result.
+	// Lease: the session gets the write lease of the new inode, file or directory, before
+	// anybody else can see it. Its token is in the result.
 	Lease bool `cbor:"10,keyasint,omitempty"`
 }
 
@@ -111,14 +113,16 @@ type BatchSetAttr struct {
 	Attr SetAttr     `cbor:"2,keyasint"`
 }
 
-// BatchName is a name that is removed, and what it has to stand for.
+// BatchName is a name that is removed, and what it has to stand for. The lease of a directory
+// that is removed is in Batch.Dirs, too, or the batch has made it.
 type BatchName struct {
 	Dir  twofold.Ino `cbor:"1,keyasint"`
 	Name string      `cbor:"2,keyasint"`
 	Ino  twofold.Ino `cbor:"3,keyasint"`
 }
 
-// BatchRename moves a name. There is no exchange; renameat2(2)'s RENAME_NOREPLACE is
+// BatchRename moves a name. A directory is one that the batch has made, or it is empty and
+// its own lease in Batch.Dirs; so is one that is replaced. There is no exchange; renameat2(2)'s RENAME_NOREPLACE is
 // Replaced 0.
 type BatchRename struct {
 	OldDir   twofold.Ino `cbor:"1,keyasint"`
@@ -135,7 +139,9 @@ type BatchResult struct {
 	// directories in Batch.Dirs, each once, as they are after the commit; without those that
 	// are gone. What is not Leased is not to be cached.
 	Attrs []Attr
-	// Tokens are the write leases of the inodes made with Lease.
+	// Tokens are the write leases of the inodes made with Lease; of a directory as by
+	// AcquireDir. One may be missing where the batch came again behind a restart, and others
+	// were faster.
 	Tokens []HeldWrite
 	// Failed is the index of the operation whose error the call returned; -1 where it is not
 	// about one of them. It says nothing without an error.

@@ -359,6 +359,40 @@ func (t *Table) TryExclude(ino twofold.Ino) (end func(), ok bool) {
 	}, true
 }
 
+// TryUse is Use without a token that waits for nobody; ok is false where another holds the
+// lease, or may (before Ready).
+func (t *Table) TryUse(h Holder, ino twofold.Ino) (end func(), ok bool) {
+	t.mu.Lock()
+	if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() == h.ID() {
+		s.busy++
+		t.mu.Unlock()
+		return func() { t.endUse(ino, s) }, true
+	}
+	t.mu.Unlock()
+	return t.TryExclude(ino)
+}
+
+// AcquireNew gives h the write lease of an inode that is about to be made, so that nobody can
+// know of it; dir says that it is a directory, of bucket b. A holder that has it gets its
+// token again. ok is false where somebody else has got it: it was made before.
+func (t *Table) AcquireNew(h Holder, b twofold.BucketID, ino twofold.Ino, dir bool) (token uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.stateOf(ino)
+	switch {
+	case s.holder != nil && s.holder.ID() == h.ID():
+		return s.token, true
+	case s.holder != nil || s.exclusive > 0 || s.busy > 0:
+		return 0, false
+	}
+	t.lastToken++
+	s.holder, s.token = h, t.lastToken
+	if dir {
+		t.heldDir(s, b)
+	}
+	return s.token, true
+}
+
 // Held lists the inodes that somebody holds the lease of.
 func (t *Table) Held() (inos []twofold.Ino) {
 	t.mu.Lock()

@@ -244,6 +244,7 @@ type fakeSession struct {
 	disconnected int
 	alive        int
 	caches       bool // Cache was called
+	homes        bool // Homes was
 }
 
 var _ Session = (*fakeSession)(nil)
@@ -259,6 +260,11 @@ func (s *fakeSession) Cache() time.Duration {
 	defer s.mu.Unlock()
 	s.caches = true
 	return time.Minute
+}
+func (s *fakeSession) Homes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.homes = true
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
 func (s *fakeSession) Locks() api.Locks      { return fakeLocks{s, s.st.table()} } // of the server that has the session
