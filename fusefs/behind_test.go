@@ -294,6 +294,9 @@ func (w *twin) step() {
 	t, r, b := w.t, w.r, w.b
 	d, name := w.pick(w.dirs), w.name()
 	x := w.pick(w.inos)
+	w.a.mu.Lock()
+	committed := w.a.inodes[d] != nil
+	w.a.mu.Unlock()
 	e, newName := w.pick(w.dirs), w.name()
 	switch k := w.rnd.IntN(28); {
 	case k < 6:
@@ -379,13 +382,13 @@ func (w *twin) step() {
 		w.attr(fmt.Sprint("getattr ", x), a, a2, err, err2)
 	case k < 25:
 		w.list(r, d)
-	case k < 26:
+	case k < 26 && committed: // else others can't know of it
 		w.list(w.other, d)
 	case k < 27:
 		a, err := r.Lookup(ctx, d, name)
 		a2, err2 := b.Lookup(ctx, w.to[d], name)
 		w.attr(fmt.Sprint("lookup ", d, name), a, a2, err, err2)
-	default:
+	case committed:
 		c := fileOf(0644)
 		a, _, err := w.other.Create(ctx, d, name, c)
 		a2, _, err2 := b.Create(ctx, w.to[d], name, c)

@@ -5,6 +5,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/metadata"
 	"twofold/volume/api"
 )
 
@@ -13,6 +14,7 @@ const (
 	flushOps   = 256
 	flushBytes = 1 << 20
 	batchBytes = api.MaxIO / 2
+	ripeAge    = 3 * time.Millisecond
 
 	firstPause = 10 * time.Millisecond
 	lastPause  = time.Second
@@ -76,7 +78,7 @@ func (b *Files) next() *sending {
 	made := make(map[twofold.Ino]bool)
 	under := make(map[twofold.Ino]bool)
 	bytes, inline := 0, 0
-	for _, o := range q.ops {
+	for _, o := range q.ops[:b.ripe()] {
 		bytes, inline = bytes+o.bytes, inline+o.inline
 		if len(s.ops) > 0 && (len(s.ops) >= q.maxOps || bytes > batchBytes || inline > api.MaxBatchInline) {
 			break
@@ -119,6 +121,24 @@ func (b *Files) next() *sending {
 	q.sent = max(q.sent, s.last)
 	q.unread, q.unsure = make(map[twofold.Ino]struct{}), false
 	return s
+}
+
+// ripe is how many operations may be sent. A file that was made just now is about to be
+// written to: where nobody waits for it, it goes with the next batch, and its write lease
+// costs neither a call nor a wait for this one. b.mu is held.
+func (b *Files) ripe() int {
+	q, n := &b.queue, len(b.queue.ops)
+	young := time.Now().Add(-ripeAge)
+	for i := n - 1; i > 0 && q.ops[i].at.After(young) && q.ops[i].seq > q.want; i-- {
+		c := q.ops[i].is.Create
+		if c == nil || c.Type != metadata.TypeFile {
+			continue
+		}
+		if in := b.inodes[c.Ino]; in != nil && in.attr.Version == 1 {
+			n = i
+		}
+	}
+	return n
 }
 
 // wantsLease reports whether an inode's write lease is asked for with what makes it: that of
