@@ -36,7 +36,7 @@ func Mount(opts Options, files api.Files) (*Server, error) {
 	}
 	var wb *behind.Files
 	if opts.WriteBehind && !opts.ReadOnly && opts.CachedUntil != nil {
-		wb = behind.New(files, behind.Options{CachedUntil: opts.CachedUntil, Log: opts.Log})
+		wb = behind.New(files, behind.Options{CachedUntil: opts.CachedUntil, Root: opts.Root, Log: opts.Log})
 		files = wb
 	}
 	f := newFsys(opts, opts.view(files))

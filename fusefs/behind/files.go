@@ -16,6 +16,7 @@ type Options struct {
 	// CachedUntil is when the session's leases end unless the server is heard of again:
 	// nothing is done here behind it.
 	CachedUntil func() time.Time
+	Root        twofold.Ino // the directory that is mounted; 0 is the one of all buckets
 	Log         *slog.Logger
 }
 
@@ -23,6 +24,7 @@ type Options struct {
 type Files struct {
 	to    api.Files
 	until func() time.Time
+	root  twofold.Ino
 	log   *slog.Logger
 
 	ctx  context.Context // ends with Stop
@@ -54,7 +56,7 @@ var _ api.Files = (*Files)(nil)
 // it, before the first call.
 func New(to api.Files, o Options) *Files {
 	b := &Files{
-		to: to, until: o.CachedUntil, log: o.Log,
+		to: to, until: o.CachedUntil, root: o.Root, log: o.Log,
 		kick:    make(chan struct{}, 1),
 		queue:   newQueue(),
 		dirs:    make(map[twofold.Ino]*dir),

@@ -147,6 +147,8 @@ func (b *Files) place(parent twofold.Ino, a *api.Attr, err error) {
 	switch top, ok := b.buckets[parent]; {
 	case parent == twofold.RootIno:
 		b.buckets[a.Ino] = a.Ino
+	case parent == b.root: // all of the mount is in its bucket
+		b.buckets[a.Ino], b.buckets[parent] = parent, parent
 	case ok:
 		b.buckets[a.Ino] = top
 	}
