@@ -64,7 +64,7 @@ const (
 	sweepEvery  = time.Second
 	maxHeat     = 8192
 	levelBit    = twofold.Ino(1) << 63 // of synthetic directories, which have no lease
-	manyRelease = 8                    // directories are given back at a time
+	manyRelease = 64                   // directories are given back at a time
 )
 
 // heat is how a directory was changed lately, and whether others want it.
