@@ -312,6 +312,10 @@ func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease,
 	if err != nil {
 		return api.Lease{}, err
 	}
+	if ch.away.has(ino) { // as directories are, which have leases of another kind
+		ch.done(nil)
+		return api.Lease{}, errs.Newf("volume.AcquireWrite", errs.IsDir, "inode %d is a directory", ino)
+	}
 	token, err := s.v.leases.Acquire(ctx, s, ino)
 	ch.done(nil)
 	if err != nil {

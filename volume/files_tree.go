@@ -104,7 +104,7 @@ func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a
 	if err != nil {
 		return api.Attr{}, err
 	}
-	return attrOf(res.Inode), nil
+	return s.attrOf(res.Inode), nil
 }
 
 // Link implements api.Files.

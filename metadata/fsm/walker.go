@@ -19,6 +19,7 @@ type walker struct {
 	path  string  // key of the top directory
 	err   error
 	look  func(twofold.Ino) // told of directories that are walked; nil: nobody
+	floor int               // directories with shorter paths are not gone back to
 }
 
 type level struct {
@@ -109,6 +110,9 @@ func (w *walker) node() (node, bool) {
 			break
 		}
 		done := *w.top()
+		if done.pathLen < w.floor {
+			break
+		}
 		w.stack = w.stack[:len(w.stack)-1]
 		w.path = w.path[:done.pathLen]
 		w.valid = w.it.Seek([]byte(after(entryKey(w.top().ino, done.suffix))))
