@@ -56,8 +56,31 @@ func cpu(b *testing.B) time.Duration {
 }
 
 // BenchmarkBatch makes and writes files of 4 KiB in one directory, in batches one behind
-// the other, on four drives with a replica each. What it costs in CPU time is of all of them.
+// the other, or with a call for each step, on four drives with a replica each. What it costs in
+// CPU time is of all of them.
 func BenchmarkBatch(b *testing.B) {
+	b.Run("calls", func(b *testing.B) {
+		h := newHarness(b)
+		h.v = h.replicated(b)
+		h.bucket("docs")
+		m := h.mount()
+		dir := m.lookup("docs").Ino
+		data := []api.Segment{{Data: random(4096)}}
+		began := cpu(b)
+		n := 0
+		for b.Loop() {
+			a, _, err := m.s.Create(ctx, dir, fmt.Sprint("file-", n), api.Create{Type: metadata.TypeFile, Mode: 0o640, Exclusive: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := m.s.Write(ctx, a.Ino, api.Write{Segments: data, Size: 4096}); err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "files/s")
+		b.ReportMetric(float64((cpu(b)-began).Microseconds())/float64(n), "cpu-µs/file")
+	})
 	for _, files := range []int{1, 16, 128, 256} {
 		b.Run(fmt.Sprint(files, " files"), func(b *testing.B) {
 			h := newHarness(b)
