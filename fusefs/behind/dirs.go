@@ -194,7 +194,8 @@ func (b *Files) acquire(d *dir) {
 	case b.dirs[d.ino] != d: // everything was lost meanwhile
 		b.call(func() { b.to.ReleaseWrite(b.ctx, d.ino, l.Token) })
 		return
-	case l.Token <= d.revoked || !l.Attr.Leased || l.DefaultACL:
+	case l.Token <= d.revoked || !l.Attr.Leased || l.DefaultACL || !l.Unlimited:
+		// With a quota, what was removed has to be free for others at once.
 		b.avoid(d.ino)
 		b.call(func() { b.to.ReleaseWrite(b.ctx, d.ino, l.Token) })
 		b.drop(d)
