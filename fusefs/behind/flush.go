@@ -221,6 +221,7 @@ func (b *Files) complete(s *sending) error {
 			if d.state == dirBorn {
 				d.state = dirHeld
 			}
+			b.close(d) // others may have been there in between
 		}
 		for i := range s.batch.Dirs {
 			if s.batch.Dirs[i].Ino == dir {

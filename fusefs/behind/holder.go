@@ -31,7 +31,7 @@ func (h holder) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	defer b.mu.Unlock()
 	// The lease of what a batch makes is known when that is answered.
 	if err := b.settle(ctx, b.bornAt(ino)); err != nil {
-		return err
+		return unwritten(err)
 	}
 	if d := b.dirs[ino]; d != nil {
 		if d.state == dirAsking {
