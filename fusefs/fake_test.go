@@ -29,6 +29,7 @@ type fakeVolume struct {
 	changing  map[key]int // what is about to change: it is not leased
 	writes    int         // api.Write calls that were committed, and those in batches
 	batches   int         // api.Batch calls that were
+	quick     bool        // batches can not be taken back, nothing has two names: for benchmarks
 	rootLease bool        // the root may be leased as any directory
 	room      int64       // bytes that can be written or promised
 	quota     int64       // bytes that all files may have; 0: any
