@@ -506,3 +506,31 @@ func TestMountBehind(t *testing.T) {
 		t.Errorf("%d entries, %v", len(list), err)
 	}
 }
+
+// TestBehindShowsDirectories: what is queued in a directory shows in the attributes with which
+// its parent, which is not leased, lists it.
+func TestBehindShowsDirectories(t *testing.T) {
+	ctx := context.Background()
+	v := tokensAbove()
+	r := newBehindRig(t, v)
+	dir := r.leased(t, "d")
+	before, err := r.GetAttr(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func(i int) {
+		t.Helper()
+		if _, _, err := r.Create(ctx, dir, fmt.Sprint("sub", i), api.Create{Type: metadata.TypeDir, Mode: 0755, Exclusive: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made(0)
+	list, _, err := r.ReadDir(ctx, twofold.RootIno, "", 10, true)
+	if err != nil || len(list) != 1 || list[0].Attr.Nlink != before.Nlink+1 {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	made(1)
+	if a, err := r.Lookup(ctx, twofold.RootIno, "d"); err != nil || a.Nlink != before.Nlink+2 {
+		t.Errorf("looked up: %+v, %v", a, err)
+	}
+}

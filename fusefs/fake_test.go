@@ -481,6 +481,9 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 	if nd.attr.Nlink == 0 {
 		return fail(errs.NotFound)
 	}
+	if flags == 1 && over != nil { // first, as the volume does
+		return fail(errs.Exists)
+	}
 	for p := nd; in.entries != nil && p != nil && p.attr.Ino != twofold.RootIno; p = s.v.inodes[p.parent] {
 		if p == in {
 			return fail(errs.Loop)

@@ -34,8 +34,22 @@ func (b *Files) Lookup(ctx context.Context, dir twofold.Ino, name string) (a api
 	if err := b.settle(ctx, seq); err != nil {
 		return a, err
 	}
-	b.call(func() { a, err = b.to.Lookup(ctx, dir, name) })
+	a, err = b.lookup(ctx, dir, name)
 	b.place(dir, &a, err)
+	return a, err
+}
+
+// lookup asks the volume. Something may be queued of what it finds, which shows only then: of
+// a directory that was changed in. b.mu is held, but not meanwhile.
+func (b *Files) lookup(ctx context.Context, dir twofold.Ino, name string) (a api.Attr, err error) {
+	b.call(func() { a, err = b.to.Lookup(ctx, dir, name) })
+	if err != nil || b.queue.touched[a.Ino] == 0 {
+		return a, err
+	}
+	if err := b.settle(ctx, b.queue.touched[a.Ino]); err != nil {
+		return a, err
+	}
+	b.call(func() { a, err = b.to.Lookup(ctx, dir, name) })
 	return a, err
 }
 
@@ -88,7 +102,7 @@ func (b *Files) Readlink(ctx context.Context, ino twofold.Ino) (target string, e
 }
 
 // ReadDir implements api.Files.
-func (b *Files) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max int, attrs bool) (list []api.DirEntry, eof bool, err error) {
+func (b *Files) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, most int, attrs bool) (list []api.DirEntry, eof bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	seq := b.queue.touched[dir]
@@ -98,7 +112,19 @@ func (b *Files) ReadDir(ctx context.Context, dir twofold.Ino, cursor string, max
 	if err := b.settle(ctx, seq); err != nil {
 		return nil, false, err
 	}
-	b.call(func() { list, eof, err = b.to.ReadDir(ctx, dir, cursor, max, attrs) })
+	b.call(func() { list, eof, err = b.to.ReadDir(ctx, dir, cursor, most, attrs) })
+	if attrs { // as in lookup
+		seq = 0
+		for i := range list {
+			seq = max(seq, b.queue.touched[list[i].Attr.Ino])
+		}
+		if seq > 0 {
+			if err := b.settle(ctx, seq); err != nil {
+				return nil, false, err
+			}
+			b.call(func() { list, eof, err = b.to.ReadDir(ctx, dir, cursor, most, attrs) })
+		}
+	}
 	for i := range list {
 		b.place(dir, &list[i].Attr, err)
 	}

@@ -113,9 +113,7 @@ func (b *Files) kindOf(dir twofold.Ino, name string, a *api.Attr) kind {
 // meanwhile.
 func (b *Files) ask(ctx context.Context, d *dir, name string) (api.Attr, error) {
 	rev := d.rev
-	b.mu.Unlock()
-	a, err := b.to.Lookup(ctx, d.ino, name)
-	b.mu.Lock()
+	a, err := b.lookup(ctx, d.ino, name)
 	b.place(d.ino, &a, err)
 	absent := errs.Is(err, errs.NotFound) || err == nil && a.Ino == 0
 	if err != nil && !absent || b.dirs[d.ino] != d || d.rev != rev || b.outside[d.ino] > 0 || b.known >= maxKnown {
