@@ -269,6 +269,40 @@ func TestBehindFullStore(t *testing.T) {
 	}
 }
 
+// TestBehindRemovesOnFullStore: what can't be committed for lack of space does not keep files
+// from being removed; it is given up, and told.
+func TestBehindRemovesOnFullStore(t *testing.T) {
+	ctx := context.Background()
+	v := tokensAbove()
+	r := newBehindRig(t, v)
+	dir := r.leased(t, "d")
+	r.s.setHook(func(op string, _ twofold.Ino) error {
+		if op == "Batch" {
+			return errs.Newf("fake", errs.NoSpace, "full")
+		}
+		return nil
+	})
+	a, _, err := r.Create(ctx, dir, "x", fileOf(0644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Sync(ctx, a.Ino); !errs.Is(err, errs.NoSpace) {
+		t.Errorf("Sync: %v", err)
+	}
+	if err := r.Unlink(ctx, dir, "first-0"); err != nil {
+		t.Fatalf("unlink: %v", err)
+	}
+	if got, err := (somebody{v.session()}).Lookup(ctx, dir, "first-0"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("it is still there: %+v, %v", got, err)
+	}
+	if err := r.Sync(ctx, a.Ino); err == nil {
+		t.Error("nothing is told of the file that is given up")
+	}
+	if err := r.Sync(ctx, a.Ino); err != nil {
+		t.Errorf("it is told twice: %v", err)
+	}
+}
+
 // TestBehindConflict: an operation that the volume does not take is dropped alone, and told.
 func TestBehindConflict(t *testing.T) {
 	ctx := context.Background()
