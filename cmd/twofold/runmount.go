@@ -26,6 +26,7 @@ const dialTimeout = 30 * time.Second
 func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
 	moreProcessors()
+	calmMonitor()
 	waiting := newReadiness()
 	log, err := f.logger(waiting)
 	if err != nil {
