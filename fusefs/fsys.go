@@ -31,6 +31,7 @@ type fsys struct {
 	stop context.CancelFunc
 
 	budget   budget
+	buffers  buffers
 	aheads   aheadPool
 	handles  handles
 	released released
@@ -180,6 +181,7 @@ func (f *fsys) flushOld() {
 		case now := <-tick.C:
 			f.flushBefore(now.Add(-f.opts.FlushAge))
 			f.returnPromise(now.Add(-idlePromise))
+			f.buffers.rest(now)
 		}
 	}
 }
