@@ -168,7 +168,15 @@ func (v *view) Extents(ino twofold.Ino, off, n int64, max int) (exts []metadata.
 		return nil, nil
 	}
 	end := off + min(n, maxFileLen-min(off, maxFileLen))
+	blobs := map[twofold.BlobID]*twofold.Blob{} // thousands of extents may refer to few: they share the record
 	err = v.extents(ino, off, end, func(e metadata.Extent) (bool, error) {
+		if e.Blob != nil {
+			if b := blobs[e.Blob.ID]; b != nil && *b == *e.Blob {
+				e.Blob = b
+			} else {
+				blobs[e.Blob.ID] = e.Blob
+			}
+		}
 		exts = append(exts, clip(e, off, end))
 		return len(exts) != max, nil
 	})
