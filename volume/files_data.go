@@ -179,7 +179,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	if err != nil {
 		return api.Attr{}, err
 	}
-	if s.v.touched.note(ino, size, res.Inode.Stored) {
+	if s.v.touched.note(res.Inode, w.Segments) {
 		s.v.kick(s.v.kickCompact)
 	}
 	return s.granted(ctx, ch, res.Inode, nil), nil
@@ -292,7 +292,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		return api.Attr{}, err
 	}
 	if a.Size != nil {
-		s.v.touched.note(ino, 0, res.Inode.Stored)
+		s.v.touched.note(res.Inode, nil)
 		s.v.kick(s.v.kickTrash)
 	}
 	return s.granted(ctx, ch, res.Inode, nil), nil

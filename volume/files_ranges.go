@@ -97,7 +97,7 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n
 	if err != nil {
 		return api.Attr{}, 0, err
 	}
-	s.v.touched.note(c.Dst, 0, res.Inode.Stored)
+	s.v.touched.noteRange(res.Inode, c.DstOff, int64(res.ID))
 	s.v.kick(s.v.kickTrash)
 	return s.granted(ctx, ch, res.Inode, nil), int64(res.ID), nil
 }
