@@ -120,8 +120,11 @@ func (s *Session) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte
 	return int(n), nil
 }
 
-// maxInlineWrite is the most bytes that one flush puts into the metadata.
-const maxInlineWrite = 64 << 10
+const (
+	maxInlineWrite = 64 << 10  // the most bytes that one flush puts into the metadata,
+	tinySegment    = 256       // but for those of segments up to here: naming a blob takes about as many,
+	maxTinyWrite   = 512 << 10 // and a read of them would have to open it
+)
 
 // Write implements api.Files: what the mount flushes becomes extents of the inode
 // in one command. Segments that are large, or many, share one blob.
@@ -189,16 +192,22 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 // behind the other in a blob.
 func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.Segment) (*stored, error) {
 	d := &stored{v: v}
-	var total, inline int64
+	var inline, tiny int64
 	for _, s := range segs {
-		total += int64(len(s.Data))
-		if int64(len(s.Data)) <= v.InlineMax {
-			inline += int64(len(s.Data))
+		n := int64(len(s.Data))
+		if n <= v.InlineMax {
+			inline += n
+		}
+		if n <= tinySegment {
+			tiny += n
 		}
 	}
 	limit := v.InlineMax // a segment up to here is inline
 	if inline > maxInlineWrite {
-		limit = 0
+		limit = min(limit, tinySegment)
+		if tiny > maxTinyWrite {
+			limit = 0
+		}
 	}
 	var parts [][]byte
 	var size int64

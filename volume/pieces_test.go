@@ -112,3 +112,35 @@ func TestPiecesAreReadTogether(t *testing.T) {
 		t.Fatalf("%d reads of blobs for %d extents of %d blobs, wanted at most %d", got, n, flushes+1, most)
 	}
 }
+
+// TestTinyPiecesMakeNoBlob: what many small writes flush is in the metadata, where a
+// read of it opens nothing; pieces that are larger share a blob.
+func TestTinyPiecesMakeNoBlob(t *testing.T) {
+	h := newHarness(t)
+	h.uncompacted()
+	h.bucket("base")
+	m := h.mount()
+	a, want := h.overwritten(m, "f", 1<<20, 0, 1)
+	blobs := h.shards()
+	flush := func(n int) {
+		var segs []api.Segment
+		for off := 0; off < len(want)-n; off += 4 * tinySegment {
+			copy(want[off:], random(n))
+			segs = append(segs, api.Segment{Off: int64(off), Data: want[off : off+n]})
+		}
+		m.flush(a, append(segs, api.Segment{Off: int64(len(want) - 1), Data: want[len(want)-1:]})...) // the size stays
+	}
+	for _, n := range []int{tinySegment, 50} { // more than maxInlineWrite, the first time
+		flush(n)
+		if now := h.shards(); now != blobs {
+			t.Fatalf("pieces of %d bytes: %d shards, before %d", n, now, blobs)
+		}
+	}
+	flush(tinySegment + 1)
+	if now := h.shards(); now <= blobs {
+		t.Fatalf("pieces of %d bytes: %d shards, before %d", tinySegment+1, now, blobs)
+	}
+	if got := h.get("base", "f"); !bytes.Equal(got, want) {
+		t.Fatal("other bytes")
+	}
+}
