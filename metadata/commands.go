@@ -198,6 +198,7 @@ type (
 		SrcBucket  twofold.BucketID `cbor:"7,keyasint,omitempty"`
 		SrcKey     twofold.Key      `cbor:"8,keyasint,omitempty"`
 		SrcCtime   twofold.Time     `cbor:"9,keyasint,omitempty"`
+		Crowd      *Crowd           `cbor:"10,keyasint,omitempty"`
 	}
 	// CreateUpload stores the upload. errs.NoBucket.
 	CreateUpload struct {
@@ -223,6 +224,7 @@ type (
 		Parts   []PartRef        `cbor:"2,keyasint"`
 		Content Content          `cbor:"3,keyasint"`
 		Cond    Conditions       `cbor:"4,keyasint,omitempty"`
+		Crowd   *Crowd           `cbor:"5,keyasint,omitempty"`
 	}
 	// PartRef names a part in CompleteUpload.
 	PartRef struct {
@@ -317,6 +319,7 @@ type (
 		Unbounded bool `cbor:"8,keyasint,omitempty"`
 		// Atime is set where it is not 0: by a utimensat(2) that the bytes were flushed with.
 		Atime twofold.Time `cbor:"9,keyasint,omitempty"`
+		Crowd *Crowd       `cbor:"10,keyasint,omitempty"`
 	}
 	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
 	// name, which Link may give it one. It waits for FreeInode like an unlinked one.
@@ -342,6 +345,15 @@ type (
 		Len      int64        `cbor:"5,keyasint"`
 		Mtime    twofold.Time `cbor:"6,keyasint,omitempty"`
 		KillPriv bool         `cbor:"7,keyasint,omitempty"`
+		Crowd    *Crowd       `cbor:"8,keyasint,omitempty"`
+	}
+	// Crowd has a file marked for compaction where the command gives it so many extents
+	// within so many bytes. Without one, as commands were before, only what adds to a
+	// file's content marks it, whatever it adds.
+	Crowd struct {
+		_       struct{} `cbor:",toarray"`
+		Extents int
+		Bytes   int64
 	}
 	// Range is [Off, Off+Len).
 	Range struct {

@@ -37,6 +37,9 @@ const (
 	compactLook   = 4096    // extents that are looked through at once
 )
 
+// crowd tells a command which files are to be looked at.
+func crowd() *metadata.Crowd { return &metadata.Crowd{Extents: compactMany, Bytes: compactWindow} }
+
 // compactBatch is how many marks are read, and taken, at once.
 const compactBatch = 1000
 

@@ -391,3 +391,38 @@ func TestPiecesOfAFileThatNeverRests(t *testing.T) {
 		})
 	}
 }
+
+// TestCopyOfPiecesIsCompacted: what is copied is in as many pieces as its source was,
+// and nobody has written to it.
+func TestCopyOfPiecesIsCompacted(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	m := h.mount()
+	h.uncompacted()
+	src, want := h.overwritten(m, "f", 2<<20, 1000, 600)
+	if _, err := h.v.CopyObject(ctx, &api.CopyInput{
+		SrcBucket: "base", SrcKey: "f", Bucket: "base", Key: "copy",
+		Prepare: func(s api.ObjectInfo) (api.Attrs, api.Sum, error) { return api.Attrs{}, api.Sum{ETag: s.ETag}, nil },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, _, err := m.s.Create(ctx, m.lookup("base").Ino, "range", api.Create{Type: metadata.TypeFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n, err := m.s.CopyRange(ctx, api.CopyRange{Src: src.Ino, Dst: a.Ino, Len: int64(len(want))}); err != nil || n != int64(len(want)) {
+		t.Fatal(n, err)
+	}
+	for _, key := range []string{"f", "copy", "range"} {
+		if n := h.extents(m.lookup("base", key)); n < 1000 {
+			t.Fatalf("%s: only %d extents: nothing to compact", key, n)
+		}
+	}
+	h.store.failing(nil)
+	for _, key := range []string{"f", "copy", "range"} {
+		eventually(t, key+" is compacted", func() bool { return h.extents(m.lookup("base", key)) < compactMany })
+		if got := h.get("base", key); !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes after compaction", key)
+		}
+	}
+}

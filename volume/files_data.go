@@ -163,6 +163,9 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	cmd := metadata.Write{
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,
 	}
+	if len(cmd.Extents) >= compactMany {
+		cmd.Crowd = crowd()
+	}
 	res, err := s.command(ctx, metadata.OpWrite, cmd)
 	if errs.Is(err, errs.Quota) && s.v.letIn(ctx, ino, w.Token) {
 		cmd.Unbounded = true

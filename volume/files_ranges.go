@@ -92,7 +92,7 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n
 	}
 	defer func() { ch.done(err) }()
 	res, err := s.command(ctx, metadata.OpCopyRange, metadata.CopyRange{
-		Src: c.Src, SrcOff: c.SrcOff, Dst: c.Dst, DstOff: c.DstOff, Len: c.Len, Mtime: mtime, KillPriv: c.KillPriv,
+		Src: c.Src, SrcOff: c.SrcOff, Dst: c.Dst, DstOff: c.DstOff, Len: c.Len, Mtime: mtime, KillPriv: c.KillPriv, Crowd: crowd(),
 	})
 	if err != nil {
 		return api.Attr{}, 0, err
