@@ -14,7 +14,7 @@ import (
 // keep the View. It does not ask anyone whether the state is the newest.
 func (m *Machine) View(fn func(metadata.View) error) error {
 	return m.store.View(func(r kv.Reader) error {
-		v, err := newView(r, m.recent)
+		v, err := newView(r, m.recent, m.extents)
 		if err != nil {
 			return err
 		}
@@ -26,14 +26,15 @@ type view struct {
 	state
 	r       kv.Reader
 	applied uint64
+	recent  *recentExtents
 }
 
 var _ metadata.View = (*view)(nil)
 
-func newView(r kv.Reader, c *recent) (*view, error) {
+func newView(r kv.Reader, c *recent, x *recentExtents) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	return &view{state{recentSnapshot{s, c, index}}, r, index}, err
+	return &view{state{recentSnapshot{s, c, index}}, r, index, x}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
@@ -168,9 +169,15 @@ func (v *view) Extents(ino twofold.Ino, off, n int64, max int) (exts []metadata.
 		return nil, nil
 	}
 	end := off + min(n, maxFileLen-min(off, maxFileLen))
+	if e, ok := v.recent.find(ino, off, end, v.applied); ok {
+		return []metadata.Extent{clip(e, off, end)}, nil
+	}
 	blobs := map[twofold.BlobID]*twofold.Blob{} // thousands of extents may refer to few: they share the record
 	err = v.extents(ino, off, end, func(e metadata.Extent) (bool, error) {
 		if e.Blob != nil {
+			if e.Off <= off && e.Off+e.Len >= end {
+				v.recent.put(ino, e, v.applied)
+			}
 			if b := blobs[e.Blob.ID]; b != nil && *b == *e.Blob {
 				e.Blob = b
 			} else {
