@@ -41,8 +41,9 @@ func TestKernelIsToldOnce(t *testing.T) {
 	give := func() {
 		t.Helper()
 		m := f.cache.now()
-		f.cache.putAttr(api.Attr{Ino: ino, Type: metadata.TypeFile, Leased: true}, m)
-		if f.cache.grantAttr(ino, m) == 0 {
+		a := api.Attr{Ino: ino, Type: metadata.TypeFile, Leased: true}
+		f.cache.putAttr(a, m)
+		if f.cache.grantAttr(a, m) == 0 {
 			t.Fatal("the kernel is given nothing")
 		}
 		f.cache.mu.Lock()

@@ -43,9 +43,11 @@ type Options struct {
 
 	Log *slog.Logger // default: discards
 
-	noACL        bool      // as with a kernel that does no POSIX ACLs; for tests
-	throughPages bool      // as with a kernel that can't map files opened for direct I/O; for tests
-	requests     io.Writer // is told of each request of the kernel, a line as go-fuse has it; for tests
+	noACL        bool          // as with a kernel that does no POSIX ACLs; for tests
+	leastPaged   int64         // bytes of a file that may be read through the kernel's pages: leastPaged; for tests
+	readTime     time.Duration // of a read(2) of pages: readTime; for tests
+	throughPages bool          // as with a kernel that can't map files opened for direct I/O; for tests
+	requests     io.Writer     // is told of each request of the kernel, a line as go-fuse has it; for tests
 }
 
 func (o *Options) setDefaults() error {
@@ -58,6 +60,12 @@ func (o *Options) setDefaults() error {
 	o.MaxDirty = min(o.MaxDirty, api.MaxPromise/2) // more would not be promised
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = 64 << 20
+	}
+	if o.leastPaged == 0 {
+		o.leastPaged = leastPaged
+	}
+	if o.readTime == 0 {
+		o.readTime = readTime
 	}
 	if o.Source == "" {
 		o.Source = fsName

@@ -39,6 +39,12 @@ func (n *node) write(ctx context.Context, c change) (int, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.paging.files > 0 && !c.cached {
+		if err := n.shut(ctx); err != nil {
+			return 0, err
+		}
+		defer n.reopen()
+	}
 	if err := n.admitWrite(ctx, c, size); err != nil {
 		return 0, err
 	}
