@@ -14,10 +14,10 @@ import (
 // That monitor (sysmon in the runtime's proc.go) sleeps 20 µs at a time while the process
 // is busy, and again 20 µs after each moment in which nothing was. With work that comes in
 // pieces of a tenth of a millisecond, as fsyncs and requests of the kernel do, it ran all the
-// time, for a fifth of the CPU time of server and mount. What it does in that time, giving
+// time, for a seventh of the CPU time of server and mount. What it does in that time, giving
 // the place of a thread in a system call to another one, is less urgent: there are spare
 // places (spareProcessors).
-const monitorSlack = 500 * time.Microsecond
+const monitorSlack = 200 * time.Microsecond
 
 // calmMonitor sets it, at a program's start, where the kernel lets it: without CAP_SYS_NICE
 // a thread may change its own slack only (/proc/pid/timerslack_ns in proc(5), PR_SET_TIMERSLACK
