@@ -172,15 +172,18 @@ func (v *view) Extents(ino twofold.Ino, off, n int64, max int) (exts []metadata.
 	if e, ok := v.recent.find(ino, off, end, v.applied); ok {
 		return []metadata.Extent{clip(e, off, end)}, nil
 	}
-	blobs := map[twofold.BlobID]*twofold.Blob{} // thousands of extents may refer to few: they share the record
+	var blobs map[twofold.BlobID]*twofold.Blob // thousands of extents may refer to few: they share the record
 	err = v.extents(ino, off, end, func(e metadata.Extent) (bool, error) {
-		if e.Blob != nil {
-			if e.Off <= off && e.Off+e.Len >= end {
-				v.recent.put(ino, e, v.applied)
-			}
+		if e.Blob != nil && e.Off <= off && e.Off+e.Len >= end {
+			v.recent.put(ino, e, v.applied)
+		}
+		if e.Blob != nil && len(exts) > 0 {
 			if b := blobs[e.Blob.ID]; b != nil && *b == *e.Blob {
 				e.Blob = b
 			} else {
+				if blobs == nil {
+					blobs = map[twofold.BlobID]*twofold.Blob{}
+				}
 				blobs[e.Blob.ID] = e.Blob
 			}
 		}
