@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twofold"
+	"twofold/internal/errs"
 	"twofold/volume/api"
 )
 
@@ -184,4 +185,18 @@ func (s *fakeSession) reads(ino twofold.Ino) bool {
 	defer s.v.mu.Unlock()
 	in := s.v.inodes[ino]
 	return in != nil && in.readers[s]
+}
+
+// The fake volume gives no write leases of directories.
+
+func (s *fakeSession) AcquireDir(context.Context, twofold.Ino) (api.DirLease, error) {
+	return api.DirLease{}, errs.Newf("fake.AcquireDir", errs.Unsupported, "no leases of directories")
+}
+
+func (s *fakeSession) Inos(context.Context, int) (twofold.Ino, int, error) {
+	return 0, 0, errs.Newf("fake.Inos", errs.Unsupported, "no leases of directories")
+}
+
+func (s *fakeSession) Batch(context.Context, api.Batch) (api.BatchResult, error) {
+	return api.BatchResult{Failed: -1}, errs.Newf("fake.Batch", errs.Unsupported, "no leases of directories")
 }

@@ -335,3 +335,13 @@ func (l *leased) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error
 }
 
 func (l *leased) Forget(ctx context.Context, inos []twofold.Ino) error { return l.to.Forget(ctx, inos) }
+
+func (l *leased) AcquireDir(ctx context.Context, dir twofold.Ino) (api.DirLease, error) {
+	return l.to.AcquireDir(ctx, dir)
+}
+
+func (l *leased) Inos(ctx context.Context, n int) (twofold.Ino, int, error) { return l.to.Inos(ctx, n) }
+
+func (l *leased) Batch(ctx context.Context, b api.Batch) (api.BatchResult, error) {
+	return l.to.Batch(ctx, b)
+}

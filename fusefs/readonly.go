@@ -65,3 +65,15 @@ func (readOnly) Reserve(context.Context, twofold.Ino, uint64, int64, int64) (int
 }
 
 func (readOnly) Promise(context.Context, int64) (int64, error) { return 0, readOnlyError("Promise") }
+
+func (readOnly) AcquireDir(context.Context, twofold.Ino) (api.DirLease, error) {
+	return api.DirLease{}, readOnlyError("AcquireDir")
+}
+
+func (readOnly) Inos(context.Context, int) (twofold.Ino, int, error) {
+	return 0, 0, readOnlyError("Inos")
+}
+
+func (readOnly) Batch(context.Context, api.Batch) (api.BatchResult, error) {
+	return api.BatchResult{Failed: -1}, readOnlyError("Batch")
+}

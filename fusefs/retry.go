@@ -187,3 +187,18 @@ func (p *patient) StatFS(ctx context.Context, ino twofold.Ino) (s api.StatFS, er
 	err = p.try(ctx, "StatFS", func() error { s, err = p.to.StatFS(ctx, ino); return err })
 	return s, err
 }
+
+func (p *patient) AcquireDir(ctx context.Context, dir twofold.Ino) (l api.DirLease, err error) {
+	err = p.try(ctx, "AcquireDir", func() error { l, err = p.to.AcquireDir(ctx, dir); return err })
+	return l, err
+}
+
+func (p *patient) Inos(ctx context.Context, n int) (first twofold.Ino, count int, err error) {
+	err = p.try(ctx, "Inos", func() error { first, count, err = p.to.Inos(ctx, n); return err })
+	return first, count, err
+}
+
+func (p *patient) Batch(ctx context.Context, b api.Batch) (r api.BatchResult, err error) {
+	err = p.try(ctx, "Batch", func() error { r, err = p.to.Batch(ctx, b); return err })
+	return r, err
+}

@@ -113,6 +113,10 @@ func body(op Op) any {
 		return new(SetQuota)
 	case OpReserve:
 		return new(Reserve)
+	case OpReserveInos:
+		return new(ReserveInos)
+	case OpBatch:
+		return new(Batch)
 	}
 	return nil
 }
@@ -134,11 +138,19 @@ func Encode(c *Command) ([]byte, error) {
 	if t, p := reflect.TypeOf(b), reflect.TypeOf(want); t != p && t != p.Elem() {
 		return nil, errs.Newf(op, errs.Invalid, "operation %d with a body of type %v", c.Op, t)
 	}
-	raw, err := canonical.Marshal(b)
-	if err != nil {
-		return nil, errs.E(op, errs.Invalid, err)
+	var raw []byte
+	size := 0
+	batch := batchOf(b)
+	if batch != nil {
+		size = batch.size()
+	} else {
+		var err error
+		if raw, err = canonical.Marshal(b); err != nil {
+			return nil, errs.E(op, errs.Invalid, err)
+		}
+		size = len(raw)
 	}
-	out := append(make([]byte, 0, len(raw)+64+64*len(c.Guard)), CommandVersion, majorArray<<5|7)
+	out := append(make([]byte, 0, size+64+64*len(c.Guard)), CommandVersion, majorArray<<5|7)
 	if c.Guard != nil {
 		out[0], out[1] = guardedVersion, majorArray<<5|8
 	}
@@ -152,6 +164,12 @@ func Encode(c *Command) ([]byte, error) {
 		out = appendTargets(out, c.Guard)
 	}
 	out = append(out, raw...)
+	if batch != nil {
+		var err error
+		if out, err = appendBatch(out, batch); err != nil {
+			return nil, err
+		}
+	}
 	if len(out) > MaxCommandLen {
 		return nil, errs.Newf(op, errs.TooLarge, "command of %d bytes", len(out))
 	}
@@ -160,7 +178,8 @@ func Encode(c *Command) ([]byte, error) {
 
 // Decode decodes what Encode wrote; Body is a pointer to the struct of Op. A
 // version, an operation or a field that is not known is errs.Unsupported or
-// errs.Corrupt: whoever applies commands must stop there.
+// errs.Corrupt: whoever applies commands must stop there. A Batch's inline data shares the
+// memory of b.
 func Decode(b []byte) (*Command, error) {
 	const op = "metadata.Decode"
 	switch {
@@ -187,10 +206,27 @@ func Decode(b []byte) (*Command, error) {
 	if c.Body = body(c.Op); c.Body == nil {
 		return nil, errs.Newf(op, errs.Unsupported, "unknown operation %d: written by a newer version?", c.Op)
 	}
+	if batch := batchOf(c.Body); batch != nil {
+		if r.batch(batch); r.end() != nil {
+			return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", c.Op, r.err))
+		}
+		return c, nil
+	}
 	if err := strict.Unmarshal(r.b, c.Body); err != nil {
 		return nil, errs.E(op, errs.Corrupt, fmt.Errorf("operation %d: %w", c.Op, err))
 	}
 	return c, nil
+}
+
+// batchOf is a body, or what it points to, as a batch; nil where it is none.
+func batchOf(body any) *Batch {
+	switch b := body.(type) {
+	case *Batch:
+		return b
+	case Batch:
+		return &b
+	}
+	return nil
 }
 
 func appendTargets(b []byte, ts []Target) []byte {

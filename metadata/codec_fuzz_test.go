@@ -8,7 +8,7 @@ import (
 // What decodes encodes again, and those bytes are stable: replicas that read one
 // record and write it are alike.
 func FuzzDecodeCommand(f *testing.F) {
-	for op := OpBeginSession; op <= OpForgetSession; op++ {
+	for op := OpBeginSession; op <= OpBatch; op++ {
 		if b, err := Encode(&Command{Op: op, Session: 1, Seq: 2, Body: body(op)}); err == nil {
 			f.Add(b)
 		}
@@ -17,6 +17,9 @@ func FuzzDecodeCommand(f *testing.F) {
 		Extents: []Extent{{Len: 3, Data: []byte("abc")}}}})
 	f.Add(b)
 	b, _ = Encode(&Command{Op: OpNop, Guard: []Target{{Ino: 7, Names: []string{"a", ""}}, {Ino: 8}}})
+	f.Add(b)
+	b, _ = Encode(&Command{Op: OpBatch, Body: Batch{Session: 1, Ops: []BatchOp{{Ino: 5, Body: &Create{Name: Name{Comp: "x"}}},
+		{Ino: 5, Body: &Write{Ino: 5, Extents: []Extent{{Len: 1, Data: []byte("y")}}}}, {Body: &Rename{}}, {Body: &SetAttr{}}}}})
 	f.Add(b)
 	b, _ = Encode(&Command{Op: OpNop, Guard: []Target{}})
 	f.Add(b)

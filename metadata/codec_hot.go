@@ -268,7 +268,11 @@ func DecodeEntry(b []byte) (Entry, error) {
 
 // EncodeExtent encodes the record.
 func EncodeExtent(e *Extent) []byte {
-	w := beginMap(append(make([]byte, 0, 64+len(e.Data)), RecordVersion))
+	return appendExtent(append(make([]byte, 0, 64+len(e.Data)), RecordVersion), e)
+}
+
+func appendExtent(b []byte, e *Extent) []byte {
+	w := beginMap(b)
 	w.int(1, e.Off)
 	w.alwaysInt(2, e.Len)
 	if e.Blob != nil {
@@ -301,6 +305,15 @@ func DecodeExtent(b []byte) (Extent, error) {
 	if err != nil {
 		return e, err
 	}
+	r.extent(&e, false)
+	if err := r.end(); err != nil {
+		return Extent{}, corrupt("extent", err)
+	}
+	return e, nil
+}
+
+// extent reads an extent. Its data stays in place where shared, else it is copied.
+func (r *cborReader) extent(e *Extent, shared bool) {
 	r.fields(func(k uint64) {
 		switch k {
 		case 1:
@@ -312,15 +325,13 @@ func DecodeExtent(b []byte) (Extent, error) {
 		case 4:
 			e.BlobOff = r.int()
 		case 5:
-			e.Data = append([]byte(nil), r.raw(majorBytes)...)
+			if e.Data = r.raw(majorBytes); !shared {
+				e.Data = append([]byte(nil), e.Data...)
+			}
 		default:
 			r.fail(errField)
 		}
 	})
-	if err := r.end(); err != nil {
-		return Extent{}, corrupt("extent", err)
-	}
-	return e, nil
 }
 
 func (r *cborReader) blob() *twofold.Blob {

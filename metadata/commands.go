@@ -49,6 +49,8 @@ const (
 	OpCountUsage     Op = 30
 	OpSetQuota       Op = 31
 	OpReserve        Op = 32
+	OpReserveInos    Op = 33
+	OpBatch          Op = 34
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -443,6 +445,36 @@ type (
 		Ino   twofold.Ino `cbor:"1,keyasint"`
 		Size  int64       `cbor:"2,keyasint,omitempty"`
 		Slack int64       `cbor:"3,keyasint,omitempty"`
+	}
+	// ReserveInos gives a session numbers for the inodes that its Batches make: N of
+	// them, from Result.ID on. They end with the session, used or not: no number is
+	// ever given twice. errs: Fenced (the session has ended), Invalid (N), Busy (it has
+	// many ranges that it does not use).
+	ReserveInos struct {
+		Session twofold.SessionID `cbor:"1,keyasint"`
+		N       uint64            `cbor:"2,keyasint"`
+	}
+	// Batch is what a mount, alone in some directories, has done there: the operations in
+	// their order, all or nothing, each as a command of its own would do it at its Now. It
+	// has no guard: what it changes nobody caches. Where an operation finds the tree other than
+	// it expects, or is refused for any reason but the ones that follow, it is
+	// errs.Conflict; Result.ID is then the operation's index + 1 (0: it is about none). errs:
+	// Fenced (the session has ended), TooLarge, Quota. The body has a codec of its
+	// own (codec_batch.go).
+	Batch struct {
+		Session twofold.SessionID // whose numbers Creates take
+		Ops     []BatchOp
+	}
+	// BatchOp is one of them: Body is a *Create, *Write, *SetAttr (without Size), *Unlink,
+	// *Rmdir or *Rename (without Flags). Ino is what the name stands for; of a Create the
+	// number that the inode gets, which is larger than any that was taken before of its
+	// range. A directory that is moved is empty, or made by the batch. Replaced is what a Rename's new name stands for (0: nothing); a Create's name
+	// stands for nothing.
+	BatchOp struct {
+		Now      twofold.Time
+		Ino      twofold.Ino
+		Replaced twofold.Ino
+		Body     any
 	}
 	// SetConfig stores a named cluster-wide value; a nil Value removes it.
 	SetConfig struct {

@@ -100,6 +100,15 @@ type Inode struct {
 	// 40-59 are kept for object versions, delete markers, tags, retention, owner.
 }
 
+// Home is the directory whose write lease decides about the inode's links, ctime and place:
+// the parent of what has one name and is no directory. 0: no directory's does.
+func (i *Inode) Home() twofold.Ino {
+	if i.Type == TypeDir || i.Nlink != 1 {
+		return 0
+	}
+	return i.Parent
+}
+
 // Checksum is a flexible checksum of S3.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
 type Checksum struct {

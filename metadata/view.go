@@ -67,6 +67,14 @@ type View interface {
 	Reserved(after twofold.Ino, max int) ([]twofold.Ino, error)
 	Config(name string) ([]byte, error) // nil where there is none
 	Applied() uint64                    // index of the last command in the snapshot
+
+	// Looked has fn called from now on, also more than once, for each directory whose
+	// write lease decides about something that the View's answers tell: one in which a
+	// name was found, or not found, or listed, or whose attributes were read; and the
+	// Home of each inode that was read. It is not called for a directory in which only
+	// another directory was found: that one decides, for a holder moves and removes
+	// directories only whose own lease it has, and when they are empty.
+	Looked(fn func(dir twofold.Ino))
 }
 
 // ListQuery asks for a page of keys.

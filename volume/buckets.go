@@ -45,7 +45,7 @@ func (v *Volume) CreateBucket(ctx context.Context, name twofold.BucketName, regi
 	if err := v.Placer.Writable(); err != nil {
 		return err
 	}
-	c, err := v.beginChange(ctx, 0)
+	c, err := v.beginChange(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func noBucket() (twofold.BucketID, error) {
 func (v *Volume) DeleteBucket(ctx context.Context, name twofold.BucketName) error {
 	defer v.kick(v.kickTrash)
 	defer v.forgetBucket(name)
-	c, err := v.beginChange(ctx, 0)
+	c, err := v.beginChange(ctx, nil)
 	if err != nil {
 		return err
 	}

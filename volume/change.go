@@ -20,25 +20,49 @@ import (
 // in its bucket are taken back, and it goes without one.
 const maxRounds = 6
 
-// change is a command on its way, with those who cache what it changes told.
+// change is a command on its way, with those who cache what it changes told, and those who
+// decide about it kept away.
 type change struct {
 	v     *Volume
 	under *lease.Change
+	away  exclusion
 	guard []metadata.Target
 }
 
-// beginChange begins a change that a session asks for (0: none). done must be called with its
+// beginChange begins a change that a session asks for (nil: none). done must be called with its
 // outcome.
-func (v *Volume) beginChange(ctx context.Context, actor twofold.SessionID) (*change, error) {
-	c, err := v.leases.Change(ctx, actor)
+func (v *Volume) beginChange(ctx context.Context, actor *Session) (*change, error) {
+	var id twofold.SessionID
+	if actor != nil {
+		id = actor.id
+	}
+	c, err := v.leases.Change(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return &change{v: v, under: c, guard: []metadata.Target{}}, nil
+	return &change{v: v, under: c, away: exclusion{v: v, by: actor}, guard: []metadata.Target{}}, nil
 }
 
-// add has everybody told who caches the targets; the actor only where told says so.
+// add has everybody told who caches the targets; the actor only where told says so. Before
+// that it keeps away who decides about them: what is looked up behind it is what they
+// had.
 func (c *change) add(ctx context.Context, told bool, targets ...metadata.Target) error {
+	if err := c.exclude(ctx, targets...); err != nil {
+		return err
+	}
+	return c.tell(ctx, told, targets...)
+}
+
+// exclude is add with nobody told.
+func (c *change) exclude(ctx context.Context, targets ...metadata.Target) error {
+	if !c.under.Excludes() {
+		return nil
+	}
+	return c.away.targets(ctx, targets)
+}
+
+// tell is add for targets of which all are kept away.
+func (c *change) tell(ctx context.Context, told bool, targets ...metadata.Target) error {
 	ts := make([]lease.Target, len(targets))
 	for i, t := range targets {
 		ts[i] = lease.Target{Ino: t.Ino, Names: t.Names}
@@ -70,7 +94,12 @@ func (c *change) send(ctx context.Context, bucket func() (twofold.BucketID, erro
 }
 
 // done ends the change.
-func (c *change) done(err error) { c.v.whenKnown(err, c.under.End) }
+func (c *change) done(err error) {
+	c.v.whenKnown(err, func() {
+		c.under.End()
+		c.away.end()
+	})
+}
 
 // whenKnown calls end: at once where err says what became of a command, else when the
 // command can't take effect any more. A command of a later time that has been
@@ -106,8 +135,8 @@ func (v *Volume) nop(ctx context.Context) error {
 }
 
 // commitIn commits a command that changes what predict says, in a bucket. While no mount
-// caches anything of the bucket, it is not asked.
-func (v *Volume) commitIn(ctx context.Context, b twofold.BucketID, op metadata.Op, body any, predict func(metadata.View) ([]metadata.Target, error)) (res *metadata.Result, err error) {
+// caches anything of the bucket, or decides about any of its directories, it is not asked.
+func (v *Volume) commitIn(ctx context.Context, b twofold.BucketID, op metadata.Op, body any, predict prediction) (res *metadata.Result, err error) {
 	end, alone, err := v.leases.Unguarded(ctx, b)
 	if err != nil {
 		return nil, err
@@ -116,19 +145,12 @@ func (v *Volume) commitIn(ctx context.Context, b twofold.BucketID, op metadata.O
 		defer func() { v.whenKnown(err, end) }()
 		return v.commit(ctx, op, body)
 	}
-	c, err := v.beginChange(ctx, 0)
+	c, err := v.beginChange(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { c.done(err) }()
-	var targets []metadata.Target
-	if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
-		targets, err = predict(w)
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	if err := c.add(ctx, true, targets...); err != nil {
+	if err := c.predicted(ctx, predict); err != nil {
 		return nil, err
 	}
 	return c.send(ctx, func() (twofold.BucketID, error) { return b, nil }, func(guard []metadata.Target) (*metadata.Result, error) {
@@ -136,17 +158,55 @@ func (v *Volume) commitIn(ctx context.Context, b twofold.BucketID, op metadata.O
 	})
 }
 
+// prediction tells what a command will change, and in which directory it will find nothing, if
+// it does (0).
+type prediction func(metadata.View) (targets []metadata.Target, missed twofold.Ino, err error)
+
+// predicted is add for what a command is predicted to change, once nobody decides about that
+// any more.
+func (c *change) predicted(ctx context.Context, predict prediction) error {
+	for {
+		var targets []metadata.Target
+		var dirs looks
+		if err := c.v.Meta.View(ctx, func(w metadata.View) error {
+			all, missed, err := predict(w)
+			if targets = all; err != nil || !c.under.Excludes() {
+				return err
+			}
+			dirs.at(w)
+			dirs.seen[missed] = struct{}{}
+			for _, t := range targets {
+				if len(t.Names) > 0 {
+					dirs.seen[t.Ino] = struct{}{}
+				} else if _, err := w.Inode(t.Ino); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		more, err := c.away.add(ctx, dirs.dirs()...)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return c.tell(ctx, true, targets...)
+		}
+	}
+}
+
 // atKey predicts what a command changes that makes, replaces or removes what a key
 // names.
-func atKey(id twofold.BucketID, name twofold.BucketName, key twofold.Key, removed bool) func(metadata.View) ([]metadata.Target, error) {
-	return func(w metadata.View) ([]metadata.Target, error) {
+func atKey(id twofold.BucketID, name twofold.BucketName, key twofold.Key, removed bool) prediction {
+	return func(w metadata.View) ([]metadata.Target, twofold.Ino, error) {
 		b, err := w.Bucket(name)
 		if err != nil || b.ID != id {
-			return nil, nil // the command will say so
+			return nil, 0, nil // the command will say so
 		}
 		dir, err := w.Inode(b.Root)
 		if err != nil {
-			return nil, nil
+			return nil, 0, nil
 		}
 		way := []*metadata.Inode{dir}
 		rest := string(key)
@@ -158,14 +218,14 @@ func atKey(id twofold.BucketID, name twofold.BucketName, key twofold.Key, remove
 			next, err := w.Lookup(dir.Ino, metadata.Name{Comp: comp})
 			if err != nil || next.Type != metadata.TypeDir {
 				if removed {
-					return nil, nil
+					return nil, dir.Ino, nil
 				}
-				return []metadata.Target{{Ino: dir.Ino, Names: []string{comp}}}, nil
+				return []metadata.Target{{Ino: dir.Ino, Names: []string{comp}}}, 0, nil
 			}
 			dir, rest = next, below
 			way = append(way, dir)
 		}
-		return atLeaf(w, way, rest, removed), nil
+		return atLeaf(w, way, rest, removed), 0, nil
 	}
 }
 

@@ -43,9 +43,9 @@ func (v *Volume) realKey(ctx context.Context, b twofold.BucketID, k twofold.Key)
 	if !keypath.ReservedKey(string(k)) {
 		return k, nil
 	}
-	err = v.Meta.View(ctx, func(w metadata.View) error {
+	err = v.observe(ctx, 0, func(w metadata.View) (_ []twofold.Ino, err error) {
 		full, err = realKey(w, b, k)
-		return err
+		return nil, err
 	})
 	return full, err
 }

@@ -195,23 +195,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 // behind the other in a blob.
 func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.Segment) (*stored, error) {
 	d := &stored{v: v}
-	var inline, tiny int64
-	for _, s := range segs {
-		n := int64(len(s.Data))
-		if n <= v.InlineMax {
-			inline += n
-		}
-		if n <= tinySegment {
-			tiny += n
-		}
-	}
-	limit := v.InlineMax // a segment up to here is inline
-	if inline > maxInlineWrite {
-		limit = min(limit, tinySegment)
-		if tiny > maxTinyWrite {
-			limit = 0
-		}
-	}
+	limit := v.inlineLimit(segs)
 	var parts [][]byte
 	var size int64
 	for _, s := range segs {
@@ -241,6 +225,27 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 		}
 	}
 	return d, nil
+}
+
+// inlineLimit is up to how many bytes a segment of a write is inline.
+func (v *Volume) inlineLimit(segs []api.Segment) int64 {
+	var inline, tiny int64
+	for _, s := range segs {
+		n := int64(len(s.Data))
+		if n <= v.InlineMax {
+			inline += n
+		}
+		if n <= tinySegment {
+			tiny += n
+		}
+	}
+	switch {
+	case inline <= maxInlineWrite:
+		return v.InlineMax
+	case tiny <= maxTinyWrite:
+		return min(v.InlineMax, tinySegment)
+	}
+	return 0
 }
 
 // writeParts stores parts one behind the other in a blob. Space is promised of the
@@ -319,6 +324,10 @@ func (s *Session) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease,
 	ch, err := s.change(ctx, metadata.Target{Ino: ino})
 	if err != nil {
 		return api.Lease{}, err
+	}
+	if ch.away.has(ino) { // as directories are, which have leases of another kind
+		ch.done(nil)
+		return api.Lease{}, errs.Newf("volume.AcquireWrite", errs.IsDir, "inode %d is a directory", ino)
 	}
 	token, err := s.v.leases.Acquire(ctx, s, ino)
 	ch.done(nil)

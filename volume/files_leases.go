@@ -128,8 +128,11 @@ type revocable interface {
 // grant marks attributes that a snapshot of generation gen has as leased, where the
 // mount may cache them. An inode without a name may be gone at any moment: it is not.
 func (s *Session) grant(gen uint64, n *metadata.Inode, a *api.Attr) {
+	if s.homes.Load() {
+		a.Home = n.Home()
+	}
 	if s.caches.Load() && n.Nlink > 0 {
-		a.Leased = s.v.leases.Grant(s.id, gen, n.Bucket, n.Ino)
+		a.Leased = s.v.leases.Grant(s.id, gen, n.Bucket, n.Ino, n.Home())
 	}
 }
 
@@ -144,7 +147,7 @@ func (s *Session) grantName(gen uint64, b twofold.BucketID, dir twofold.Ino, com
 // may cache it, and the entry that at says, where that is given. A result may be a kept
 // one, of long before: what is leased is read again.
 func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at *nameAt) api.Attr {
-	a := attrOf(n)
+	a := s.attrOf(n)
 	if !s.caches.Load() {
 		return a
 	}
@@ -160,8 +163,8 @@ func (s *Session) granted(ctx context.Context, c *change, n *metadata.Inode, at 
 	}); err != nil || now.Nlink == 0 {
 		return a
 	}
-	if c.under.Grant(n.Bucket, n.Ino) {
-		a = attrOf(now)
+	if c.under.Grant(n.Bucket, n.Ino, now.Home()) {
+		a = s.attrOf(now)
 		a.Leased = true
 	}
 	a.NameLeased = named && c.under.GrantName(n.Bucket, at.dir, at.name.Comp)
@@ -191,8 +194,8 @@ func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) 
 		return // it is cached no more, and asked for
 	}
 	for _, n := range now {
-		if c.under.Grant(n.Bucket, n.Ino) {
-			a := attrOf(n)
+		if c.under.Grant(n.Bucket, n.Ino, n.Home()) {
+			a := s.attrOf(n)
 			a.Leased = true
 			to.Add(a)
 		}
@@ -201,7 +204,7 @@ func (s *Session) tellDirs(ctx context.Context, c *change, dirs ...twofold.Ino) 
 
 // change begins a change of what the mount itself named.
 func (s *Session) change(ctx context.Context, known ...metadata.Target) (*change, error) {
-	c, err := s.v.beginChange(ctx, s.id)
+	c, err := s.v.beginChange(ctx, s)
 	if err != nil {
 		return nil, err
 	}

@@ -154,18 +154,14 @@ func (s *Session) Lookup(ctx context.Context, dir twofold.Ino, name string) (a a
 }
 
 func (s *Session) lookupBucket(ctx context.Context, name string) (a api.Attr, err error) {
-	gen, err := s.v.leases.Generation(ctx)
-	if err != nil {
-		return a, err
-	}
 	var in *metadata.Inode
-	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+	gen, err := s.v.observeAt(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
 		b, err := w.Bucket(twofold.BucketName(name))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		in, err = w.Inode(b.Root)
-		return err
+		return nil, err
 	})
 	switch {
 	case errs.Is(err, errs.NoBucket):
@@ -183,14 +179,14 @@ func (s *Session) lookupBucket(ctx context.Context, name string) (a api.Attr, er
 // lookupLevel finds a synthetic directory: it is there while a component of the
 // directory begins with its prefix and has a level there.
 func (s *Session) lookupLevel(ctx context.Context, p place) (a api.Attr, err error) {
-	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+	err = s.v.observe(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
 		found := false
 		cursor := p.prefix // everything that begins with the prefix is behind it
 		for more := true; more && !found; {
 			var items []metadata.DirItem
 			items, more, err = w.ReadDir(p.dir, cursor, 64, false)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			for _, it := range items {
 				cursor = it.Cursor
@@ -205,9 +201,9 @@ func (s *Session) lookupLevel(ctx context.Context, p place) (a api.Attr, err err
 			}
 		}
 		if !found {
-			return errs.Newf("volume.Lookup", errs.NotFound, "no such directory")
+			return nil, errs.Newf("volume.Lookup", errs.NotFound, "no such directory")
 		}
-		return nil
+		return nil, nil
 	})
 	if err != nil {
 		return a, err // without a number: they are kept

@@ -81,7 +81,7 @@ func (s *Session) entryIn(dir, d twofold.Ino, n metadata.Name) *nameAt {
 }
 
 // Tmpfile implements api.Files. In the root there is no bucket that it could be in.
-func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (api.Attr, error) {
+func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a api.Attr, err error) {
 	if err := s.v.Placer.Writable(); err != nil {
 		return api.Attr{}, err
 	}
@@ -92,11 +92,19 @@ func (s *Session) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a
 	if dir == twofold.RootIno || p.prefix != "" {
 		return api.Attr{}, errs.Newf("volume.Tmpfile", errs.Permission, "nothing can be made in this directory")
 	}
+	ch, err := s.v.beginChange(ctx, s) // of nothing that anybody caches; but the directory has to be there
+	if err != nil {
+		return api.Attr{}, err
+	}
+	defer func() { ch.done(err) }()
+	if err = ch.exclude(ctx, metadata.Target{Ino: p.dir}); err != nil {
+		return api.Attr{}, err
+	}
 	res, err := s.command(ctx, metadata.OpTmpfile, metadata.Tmpfile{Parent: p.dir, Mode: c.Mode, UID: c.UID, GID: c.GID, Asked: c.Asked})
 	if err != nil {
 		return api.Attr{}, err
 	}
-	return attrOf(res.Inode), nil
+	return s.attrOf(res.Inode), nil
 }
 
 // Link implements api.Files.
@@ -340,11 +348,11 @@ func lastLevel(cursor string, depth int) string {
 
 // readRoot lists the buckets.
 func (s *Session) readRoot(ctx context.Context, cursor string, max int) (out []api.DirEntry, eof bool, err error) {
-	eof = true
-	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+	err = s.v.observe(ctx, s.id, func(w metadata.View) ([]twofold.Ino, error) {
+		out, eof = nil, true
 		all, err := w.Buckets()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i := range all {
 			name := string(all[i].Name)
@@ -353,15 +361,15 @@ func (s *Session) readRoot(ctx context.Context, cursor string, max int) (out []a
 			}
 			if len(out) == max {
 				eof = false
-				return nil
+				return nil, nil
 			}
 			in, err := w.Inode(all[i].Root)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			out = append(out, api.DirEntry{Name: name, Cursor: name, Attr: attrOf(in)})
 		}
-		return nil
+		return nil, nil
 	})
 	return out, eof, err
 }

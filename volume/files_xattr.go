@@ -117,9 +117,9 @@ func (s *Session) inode(ctx context.Context, ino twofold.Ino) (n *metadata.Inode
 	if ino == twofold.RootIno || ino&levelBit != 0 {
 		return &metadata.Inode{Ino: ino, Type: metadata.TypeDir}, nil
 	}
-	err = s.v.Meta.View(ctx, func(w metadata.View) error {
+	err = s.v.observe(ctx, s.id, func(w metadata.View) (_ []twofold.Ino, err error) {
 		n, err = w.Inode(ino)
-		return err
+		return nil, err
 	})
 	return n, err
 }

@@ -43,15 +43,7 @@ func (v *Volume) HeadObject(ctx context.Context, b twofold.BucketName, k twofold
 // observeObject finds an object and calls fn in the same snapshot, until it is settled.
 func (v *Volume) observeObject(ctx context.Context, b twofold.BucketName, k twofold.Key, fn func(metadata.View, *metadata.Inode) error) error {
 	return v.observe(ctx, 0, func(w metadata.View) ([]twofold.Ino, error) {
-		bucket, err := w.Bucket(b)
-		if err != nil {
-			return nil, err
-		}
-		full, err := realKey(w, bucket.ID, k)
-		if err != nil {
-			return nil, err
-		}
-		n, err := w.Resolve(bucket.ID, full)
+		n, err := resolveKey(w, b, k)
 		if err != nil {
 			return nil, err
 		}
@@ -60,6 +52,19 @@ func (v *Volume) observeObject(ctx context.Context, b twofold.BucketName, k twof
 		}
 		return []twofold.Ino{n.Ino}, fn(w, n)
 	})
+}
+
+// resolveKey finds what a key of S3 names. errs.NoBucket, errs.NotFound.
+func resolveKey(w metadata.View, b twofold.BucketName, k twofold.Key) (*metadata.Inode, error) {
+	bucket, err := w.Bucket(b)
+	if err != nil {
+		return nil, err
+	}
+	full, err := realKey(w, bucket.ID, k)
+	if err != nil {
+		return nil, err
+	}
+	return w.Resolve(bucket.ID, full)
 }
 
 // objectReader reads one version of an object: the extents it had at one moment,

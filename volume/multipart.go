@@ -115,7 +115,7 @@ func (v *Volume) CopyPart(ctx context.Context, in *api.PartCopyInput) (api.PartI
 		if err != nil {
 			return api.PartInfo{}, err
 		}
-		end, ok, err := v.holdSource(ctx, src)
+		end, ok, err := v.holdSource(ctx, in.SrcBucket, in.SrcKey, src)
 		if err != nil {
 			return api.PartInfo{}, err
 		}

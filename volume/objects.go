@@ -96,7 +96,7 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 		if err != nil {
 			return api.ObjectInfo{}, err
 		}
-		release, ok, err := v.holdSource(ctx, src)
+		release, ok, err := v.holdSource(ctx, in.SrcBucket, in.SrcKey, src)
 		if err != nil {
 			return api.ObjectInfo{}, err
 		}
@@ -140,24 +140,30 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 	}
 }
 
-// holdSource keeps the source's write lease away until the copy is committed: the
-// copy is as of its commit, and shows everything that write(2) has returned for by
-// then. ok is false where the source has changed since it was looked at.
-func (v *Volume) holdSource(ctx context.Context, src *metadata.Inode) (end func(), ok bool, err error) {
-	end, err = v.leases.Exclude(ctx, src.Ino)
+// holdSource keeps the source's write lease away, and those of where it is, until the copy is
+// committed: the copy is as of its commit, and shows everything that write(2) and other calls
+// have returned for by then. ok is false where the source has changed since it was looked at.
+func (v *Volume) holdSource(ctx context.Context, b twofold.BucketName, k twofold.Key, src *metadata.Inode) (end func(), ok bool, err error) {
+	away := exclusion{v: v}
+	free, err := v.leases.Exclude(ctx, src.Ino)
 	if err != nil {
 		return nil, false, err
 	}
-	err = v.Meta.View(ctx, func(w metadata.View) error {
-		n, err := w.Inode(src.Ino)
-		ok = err == nil && n.Version == src.Version
+	err = away.look(ctx, func(w metadata.View) error {
+		n, err := resolveKey(w, b, k)
+		ok = err == nil && n.Ino == src.Ino && n.Version == src.Version
 		return err
 	})
+	end = func() {
+		free()
+		away.end()
+	}
 	if err == nil && ok {
 		return end, true, nil
 	}
 	end()
-	if errs.Is(err, errs.Stale) {
+	switch errs.KindOf(err) {
+	case errs.Stale, errs.NotFound, errs.NoBucket: // whoever looks again is told
 		err = nil
 	}
 	return nil, false, err

@@ -96,39 +96,47 @@ func content(a api.Attrs, sum api.Sum) metadata.Content {
 	}
 }
 
-// excludeKey keeps write leases away from what a key names now while a conditional
-// command is on its way: the condition must see what write(2) had returned for. It
-// does nothing without a condition.
+// excludeKey keeps write leases away from what a key names now, and from where it is, while a
+// conditional command is on its way: the condition must see what write(2) and other calls
+// had returned for. It does nothing without a condition.
 func (v *Volume) excludeKey(ctx context.Context, b twofold.BucketID, k twofold.Key, c metadata.Conditions) (end func(), err error) {
 	if c == (metadata.Conditions{}) {
 		return func() {}, nil
 	}
+	away := exclusion{v: v}
 	for {
-		ino, err := v.resolve(ctx, b, k)
+		ino, err := away.resolve(ctx, b, k)
 		if errs.Is(err, errs.NotFound) {
-			return func() {}, nil
+			return away.end, nil
 		}
 		if err != nil {
+			away.end()
 			return nil, err
 		}
 		end, err := v.leases.Exclude(ctx, ino)
 		if err != nil {
+			away.end()
 			return nil, err
 		}
 		// The key may have been given to another inode meanwhile, whose lease is not kept away.
-		again, err := v.resolve(ctx, b, k)
+		again, err := away.resolve(ctx, b, k)
 		if err == nil && again == ino {
-			return end, nil
+			return func() {
+				end()
+				away.end()
+			}, nil
 		}
 		end()
 		if err != nil && !errs.Is(err, errs.NotFound) {
+			away.end()
 			return nil, err
 		}
 	}
 }
 
-func (v *Volume) resolve(ctx context.Context, b twofold.BucketID, k twofold.Key) (ino twofold.Ino, err error) {
-	err = v.Meta.View(ctx, func(w metadata.View) error {
+// resolve finds what a key names, and keeps away who could have given it to something else.
+func (x *exclusion) resolve(ctx context.Context, b twofold.BucketID, k twofold.Key) (ino twofold.Ino, err error) {
+	err = x.look(ctx, func(w metadata.View) error {
 		n, err := w.Resolve(b, k)
 		if err == nil {
 			ino = n.Ino

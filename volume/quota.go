@@ -69,13 +69,24 @@ func (v *Volume) Quota(ctx context.Context, name twofold.BucketName) (api.Quota,
 
 // SetQuota limits what is in a bucket to so many bytes; 0 ends that. It counts from when
 // the call returns: what mounts hold unwritten then is in the bucket. errs.NoBucket,
-// errs.Invalid.
+// errs.Invalid; errs.Unwritten where a mount can't write what it has made.
 func (v *Volume) SetQuota(ctx context.Context, name twofold.BucketName, limit int64) error {
 	if _, err := v.HeadBucket(ctx, name); err != nil {
 		return err
 	}
 	if err := v.count(ctx); err != nil {
 		return err
+	}
+	if limit > 0 { // the names that a mount makes come with no reserve: none is out when it counts
+		b, err := v.bucket(ctx, name)
+		if err != nil {
+			return err
+		}
+		end, err := v.leases.ExcludeDirs(ctx, b.ID)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	res, err := v.commit(ctx, metadata.OpSetQuota, metadata.SetQuota{Bucket: name, Limit: limit})
 	if err != nil || limit == 0 {

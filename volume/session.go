@@ -14,6 +14,7 @@ import (
 	"twofold/internal/procid"
 	"twofold/metadata"
 	"twofold/volume/api"
+	"twofold/volume/lease"
 )
 
 // Session is one mount's session: its leases, its open files, and the number under
@@ -26,6 +27,7 @@ type Session struct {
 	node   string // procid of the mount
 	holder api.Holder
 	caches atomic.Bool   // it takes read leases
+	homes  atomic.Bool   // it wants to know homes of inodes
 	over   chan struct{} // closed when the session has ended
 
 	mu        sync.Mutex
@@ -61,12 +63,21 @@ func (v *Volume) BeginMount(ctx context.Context, node string, holder api.Holder)
 // were given to others meanwhile stay lost: what is flushed under them is refused.
 func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []byte, held api.Held, holder api.Holder) (*Session, error) {
 	var rec metadata.Session
+	dirs := map[twofold.Ino]twofold.BucketID{} // that it holds leases of
 	if err := v.Meta.View(ctx, func(w metadata.View) error {
 		p, err := w.Session(id)
-		if err == nil {
-			rec = *p
+		if err != nil {
+			return err
 		}
-		return err
+		rec = *p
+		for _, h := range held.Writes {
+			if n, err := w.Inode(h.Ino); err == nil && n.Type == metadata.TypeDir {
+				dirs[h.Ino] = n.Bucket
+			} else if err != nil && !errs.Is(err, errs.Stale) {
+				return err
+			}
+		}
+		return nil
 	}); err != nil {
 		return nil, err
 	}
@@ -80,7 +91,14 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 		}
 	}
 	for _, w := range held.Writes {
-		if err := v.leases.Reclaim(s, w.Ino, w.Token); err != nil {
+		b, dir := dirs[w.Ino]
+		reclaim := v.leases.Reclaim
+		if dir {
+			reclaim = func(h lease.Holder, ino twofold.Ino, token uint64) error {
+				return v.leases.ReclaimDir(h, b, ino, token)
+			}
+		}
+		if err := reclaim(s, w.Ino, w.Token); err != nil {
 			v.log.Warn("a write lease could not be resumed", "session", id, "inode", w.Ino, "err", err)
 		}
 	}

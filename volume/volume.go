@@ -261,7 +261,8 @@ func (v *Volume) observe(ctx context.Context, self twofold.SessionID, fn func(me
 }
 
 // observeAt is observe that tells the generation of the lease table before the last
-// snapshot.
+// snapshot. What fn has to do with directories about which a mount decides it need not say:
+// the snapshot tells, where there are any.
 func (v *Volume) observeAt(ctx context.Context, self twofold.SessionID, fn func(metadata.View) ([]twofold.Ino, error)) (gen uint64, err error) {
 	for {
 		gen, err = v.leases.Generation(ctx)
@@ -269,15 +270,29 @@ func (v *Volume) observeAt(ctx context.Context, self twofold.SessionID, fn func(
 			return gen, err
 		}
 		var inos []twofold.Ino
-		if err := v.Meta.View(ctx, func(w metadata.View) (err error) {
+		var looked looks
+		dirs := v.leases.Dirs()
+		failed := v.Meta.View(ctx, func(w metadata.View) (err error) {
+			if dirs.Some() {
+				looked.at(w)
+			}
 			inos, err = fn(w)
 			return err
-		}); err != nil {
-			return gen, err
+		})
+		if failed != nil {
+			inos = nil // it did not come to them
 		}
-		ok, err := v.leases.Settled(ctx, gen, self, inos...)
-		if err != nil || ok {
-			return gen, err
+		if dirs.Some() {
+			inos = append(inos, looked.dirs()...) // that there is nothing is an answer as well
+		}
+		ok := true
+		if failed == nil || dirs.Some() {
+			if ok, err = v.leases.Settled(ctx, gen, self, inos...); err != nil {
+				return gen, err
+			}
+		}
+		if ok && (dirs.Some() || v.leases.Same(dirs)) {
+			return gen, failed
 		}
 	}
 }

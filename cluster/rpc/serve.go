@@ -41,6 +41,9 @@ func (r *Request) Decode(v any) error {
 	return r.Conn.codec.Decode(r.header, v)
 }
 
+// HasHeader reports whether there is one.
+func (r *Request) HasHeader() bool { return len(r.header) > 0 }
+
 // DecodePayload reads a payload that is CBOR (too long for a header) into v.
 func (r *Request) DecodePayload(v any) error { return r.Conn.codec.Decode(r.Payload, v) }
 

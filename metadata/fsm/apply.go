@@ -13,6 +13,7 @@ import (
 type refusal struct {
 	kind errs.Kind
 	msg  string
+	id   uint64 // Result.ID
 }
 
 func (r *refusal) Error() string {
@@ -25,7 +26,7 @@ func (r *refusal) Error() string {
 func refuse(k errs.Kind) error { return &refusal{kind: k} }
 
 func refusef(k errs.Kind, format string, args ...any) error {
-	return &refusal{k, fmt.Sprintf(format, args...)}
+	return &refusal{kind: k, msg: fmt.Sprintf(format, args...)}
 }
 
 // applier runs the commands of a batch.
@@ -43,6 +44,8 @@ type applier struct {
 	growth map[twofold.BucketID]share // of the buckets' counts
 	// unbounded: a quota does not refuse it
 	unbounded bool
+	given     twofold.Ino // the number that the next new inode gets; 0: one that nobody has
+	batched   bool        // it is several operations: a blob may come and go within it
 }
 
 func (a *applier) get(key string) ([]byte, error) { return a.txn.get(key) }
@@ -81,7 +84,7 @@ func (a *applier) outside(c *metadata.Command) (*metadata.Result, error) {
 }
 
 func failed(r *refusal) *metadata.Result {
-	return &metadata.Result{Failed: true, Kind: r.kind, Msg: r.msg}
+	return &metadata.Result{Failed: true, Kind: r.kind, Msg: r.msg, ID: r.id}
 }
 
 // run executes a command, all or nothing.
@@ -91,7 +94,7 @@ func (a *applier) run(c *metadata.Command) (*metadata.Result, error) {
 	clear(a.inodes)
 	a.claims.reset()
 	clear(a.growth)
-	a.unbounded = false
+	a.unbounded, a.given, a.batched = false, 0, false
 	err := a.fenced(c)
 	var res *metadata.Result
 	if err == nil {
@@ -159,6 +162,8 @@ func (a *applier) dispatch(c *metadata.Command) (*metadata.Result, error) {
 		return a.tmpfile(b)
 	case *metadata.CopyRange:
 		return a.copyRange(b)
+	case *metadata.Batch:
+		return a.batch(b)
 	case *metadata.SetXattrs:
 		return a.setXattrs(b)
 	case *metadata.SetACL:
@@ -201,6 +206,8 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.setQuota(b)
 	case *metadata.Reserve:
 		return a.reserve(b)
+	case *metadata.ReserveInos:
+		return a.reserveInos(b)
 	case *metadata.SetConfig:
 		return a.setConfig(b)
 	case *metadata.Nop:

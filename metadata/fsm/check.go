@@ -26,7 +26,7 @@ func Check(v metadata.View) error {
 		buckets: map[twofold.BucketID]*metadata.Bucket{}, ids: map[twofold.BucketID]string{}, numbers: map[string]uint64{},
 		uploads: map[twofold.UploadID]*metadata.Upload{}, byKey: map[string]bool{}, sessions: map[twofold.SessionID]*metadata.Session{},
 		nonces: map[twofold.UUID]twofold.SessionID{}, usage: map[twofold.BucketID]metadata.Usage{},
-		partSizes: map[string]int64{}, reserved: map[twofold.Ino]bool{},
+		partSizes: map[string]int64{}, reserved: map[twofold.Ino]bool{}, inos: map[twofold.SessionID][]inoRange{},
 	}
 	p, err := raw.progress()
 	if err != nil {
@@ -38,6 +38,7 @@ func Check(v metadata.View) error {
 	c.tree()
 	c.blobs()
 	c.rest()
+	c.ranges()
 	c.counts(p)
 	return errors.Join(c.wrong...)
 }
@@ -76,6 +77,7 @@ type checker struct {
 
 	partSizes map[string]int64 // by key
 	reserved  map[twofold.Ino]bool
+	inos      map[twofold.SessionID][]inoRange
 	wrong     []error
 }
 
@@ -171,6 +173,10 @@ func (c *checker) loadRest(key string, id uint64, v []byte) (err error) {
 	case pConfig:
 	case pUsage:
 		c.usage[twofold.BucketID(id)], err = metadata.DecodeUsage([]byte(v))
+	case pInos:
+		if c.inos[twofold.SessionID(id)], err = decodeRanges([]byte(v)); len(key) != 9 {
+			c.badf("a key of inode numbers: %q", key)
+		}
 	case pReserve:
 		c.reserved[twofold.Ino(id)] = true
 	case pCompact:

@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 
 	"twofold"
 	"twofold/metadata"
@@ -195,6 +197,29 @@ func (c *checker) rest() {
 	}
 	if len(c.nonces) != len(c.sessions) {
 		c.badf("%d nonces of %d sessions", len(c.nonces), len(c.sessions))
+	}
+}
+
+// ranges checks the inode numbers that sessions have left.
+func (c *checker) ranges() {
+	var all []inoRange
+	for id, rs := range c.inos {
+		if c.sessions[id] == nil || len(rs) == 0 || len(rs) > maxInoRanges {
+			c.badf("%d ranges of inode numbers of session %d, which may not be there", len(rs), id)
+		}
+		all = append(all, rs...)
+	}
+	slices.SortFunc(all, func(x, y inoRange) int { return cmp.Compare(x.next, y.next) })
+	for i, r := range all {
+		if r.next >= r.end || r.end > c.numbers[keyNextIno] || i > 0 && r.next < all[i-1].end {
+			c.badf("inode numbers [%d, %d) are left to a session; %d is next", r.next, r.end, c.numbers[keyNextIno])
+		}
+	}
+	for ino := range c.inodes {
+		i, found := slices.BinarySearchFunc(all, uint64(ino), func(r inoRange, n uint64) int { return cmp.Compare(r.next, n) })
+		if found || i > 0 && uint64(ino) < all[i-1].end {
+			c.badf("inode %d is there, and its number is left to a session", ino)
+		}
 	}
 }
 

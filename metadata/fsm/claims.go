@@ -111,7 +111,7 @@ func (a *applier) flushClaims() error {
 		}
 	}
 	for _, d := range a.claims.deltas {
-		if d.bytes < 0 {
+		if d.bytes < 0 || d.bytes == 0 && a.batched {
 			if err := a.shrunk(d.blob); err != nil {
 				return err
 			}

@@ -35,6 +35,7 @@
 //	m "usage"                            how far counting is (usage.go): phase (1 byte), then the last key that was counted
 //	U <bucket id 8>                      Usage: what is in a bucket, and its quota
 //	R <ino 8>                            (empty) an inode that has a reserve
+//	I <session 8>                        ranges of inode numbers that it has left: next, end (8 + 8 bytes each)
 //
 // A directory's name sorts with its slash, so a depth-first walk of entries is the
 // byte order of S3 keys, and an object "a" and a directory "a/" are two entries.

@@ -30,6 +30,14 @@ func seeded(t testing.TB) *rig {
 	r.ok(metadata.OpReplaceExtents, metadata.ReplaceExtents{Ino: f.Ino, Version: 3, Off: 0, Len: 50, Extents: []metadata.Extent{{Len: 50, Blob: blob}}})
 	r.ok(metadata.OpUnlink, metadata.Unlink{Parent: b.Root, Name: metadata.Name{Comp: "f"}})
 	r.ok(metadata.OpDeleteObject, metadata.DeleteObject{Bucket: b.ID, Key: "copy"})
+	ino := twofold.Ino(r.ok(metadata.OpReserveInos, metadata.ReserveInos{Session: r.session, N: 5}).ID)
+	r.ok(metadata.OpBatch, metadata.Batch{Session: r.session, Ops: []metadata.BatchOp{
+		{Now: 1, Ino: ino, Body: &metadata.Create{Parent: b.Root, Name: metadata.Name{Comp: "made"}, Type: metadata.TypeDir}},
+		{Now: 2, Ino: ino + 1, Body: &metadata.Create{Parent: ino, Name: metadata.Name{Comp: "in"}, Type: metadata.TypeFile}},
+		{Now: 3, Body: &metadata.Write{Ino: ino + 1, Extents: []metadata.Extent{{Len: 5, Blob: blob}, {Off: 5, Len: 2, Data: []byte("xy")}}}},
+		{Now: 4, Ino: ino + 1, Body: &metadata.Rename{OldParent: ino, OldName: metadata.Name{Comp: "in"}, NewParent: b.Root, NewName: metadata.Name{Comp: "out"}}},
+		{Now: 5, Ino: ino, Body: &metadata.Rmdir{Parent: b.Root, Name: metadata.Name{Comp: "made"}}},
+	}})
 	r.ok(metadata.OpSetConfig, metadata.SetConfig{Name: "n", Value: []byte("v")})
 	return r
 }

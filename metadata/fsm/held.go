@@ -61,12 +61,15 @@ func (a *applier) erase(ino twofold.Ino) {
 
 // newInode makes an inode without a name.
 func (a *applier) newInode(b twofold.BucketID, t metadata.Type) (*metadata.Inode, error) {
-	n, err := a.next(keyNextIno, uint64(twofold.FirstIno))
-	if err != nil {
-		return nil, err
-	}
-	if a.made == 0 {
-		a.made = twofold.Ino(n)
+	n := uint64(a.given)
+	if a.given = 0; n == 0 {
+		var err error
+		if n, err = a.next(keyNextIno, uint64(twofold.FirstIno)); err != nil {
+			return nil, err
+		}
+		if a.made == 0 {
+			a.made = twofold.Ino(n)
+		}
 	}
 	now := a.cmd.Now
 	i := &metadata.Inode{Ino: twofold.Ino(n), Bucket: b, Type: t, Atime: now, Mtime: now, Ctime: now, Btime: now, Version: 1}

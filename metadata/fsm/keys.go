@@ -30,6 +30,7 @@ const (
 	pCompact   = 'k'
 	pUsage     = 'U'
 	pReserve   = 'R'
+	pInos      = 'I'
 )
 
 const (
@@ -77,6 +78,7 @@ func uploadKey(u twofold.UploadID) string    { return id16(pUpload, u) }
 func compactKey(i twofold.Ino) string        { return num(pCompact, uint64(i)) }
 func usageKey(b twofold.BucketID) string     { return num(pUsage, uint64(b)) }
 func reserveKey(i twofold.Ino) string        { return num(pReserve, uint64(i)) }
+func inosKey(s twofold.SessionID) string     { return num(pInos, uint64(s)) }
 func configKey(name string) string           { return string(rune(pConfig)) + name }
 
 // sessionIn is the session of one of its keys.

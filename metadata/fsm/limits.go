@@ -24,6 +24,10 @@ const (
 	maxXattrValue  = 64 << 10  // XATTR_SIZE_MAX
 	maxXattrs      = 256 << 10 // bytes of an inode's headers and attributes
 	maxConfig      = 512 << 10
+	maxBatchOps    = 512    // operations of a batch
+	maxBatchSets   = 20_000 // changes of keys after which a batch is refused
+	maxInos        = 64 << 10
+	maxInoRanges   = 16     // of inode numbers that a session has left
 	maxDepth       = 20_000 // directories above one that is moved
 	permMask       = 0o7777
 	permBits       = 0o777

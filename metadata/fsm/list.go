@@ -20,6 +20,7 @@ func (v *view) List(b twofold.BucketID, q metadata.ListQuery) (*metadata.ListPag
 		return page, nil
 	}
 	l := &lister{view: v, q: q, page: page, w: newWalker(v.r, bucket.Root)}
+	l.w.look, l.w.floor = v.looked, strings.LastIndexByte(q.Prefix, '/')+1
 	l.w.seek(start)
 	err = l.run()
 	if cerr := l.w.close(); err == nil {

@@ -28,6 +28,8 @@ type duel struct {
 
 	usage   bool // also with counts and quotas
 	counted bool // CountUsage is through
+
+	inos [][]twofold.Ino // numbers that the session may still give to inodes of batches
 }
 
 func newDuel(t testing.TB, seed uint64) *duel {
@@ -213,7 +215,9 @@ func (d *duel) step() {
 		d.usageStep()
 		return
 	}
-	switch d.rnd.IntN(26) {
+	switch d.rnd.IntN(30) {
+	case 26, 27, 28, 29:
+		d.batchStep()
 	case 0:
 		d.bucketStep()
 	case 1, 2, 3, 4:

@@ -12,6 +12,7 @@ func (v *view) ReadDir(dir twofold.Ino, cursor string, limit int, attrs bool) (i
 	if err != nil {
 		return nil, false, err
 	}
+	v.look(dir)
 	prefix, start := entryKey(dir, ""), ""
 	if cursor != "" {
 		start = after(entryKey(dir, cursor))

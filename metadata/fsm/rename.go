@@ -149,9 +149,12 @@ func (a *applier) notBelow(dest, moving *metadata.Inode) error {
 		if ino == moving.Ino {
 			return refuse(errs.Loop)
 		}
-		i, err := a.mustInode(ino)
-		if err != nil {
-			return err
+		i := a.inodes[ino].inode // a batch may have made or moved it
+		if i == nil {
+			var err error
+			if i, err = a.mustInode(ino); err != nil {
+				return err
+			}
 		}
 		if i.Parent == twofold.RootIno {
 			return nil

@@ -66,7 +66,7 @@ func (a *applier) putSession(s *metadata.Session) error {
 func (a *applier) before(w *window, c *metadata.Command) (*metadata.Result, error) {
 	switch {
 	case w.rec == nil:
-		return failed(&refusal{errs.Fenced, "unknown session"}), nil
+		return failed(&refusal{kind: errs.Fenced, msg: "unknown session"}), nil
 	case w.kept.Contains(c.Seq):
 		v, err := a.get(keptKey(c.Session, c.Seq))
 		if err != nil {
@@ -75,9 +75,9 @@ func (a *applier) before(w *window, c *metadata.Command) (*metadata.Result, erro
 		return metadata.DecodeResult(v)
 	case c.Seq < w.acked:
 		// A late copy of a command whose result was received. It had its effect.
-		return failed(&refusal{errs.UnknownOutcome, "the command was acknowledged before"}), nil
+		return failed(&refusal{kind: errs.UnknownOutcome, msg: "the command was acknowledged before"}), nil
 	case w.rec.Ended:
-		return failed(&refusal{errs.Fenced, "the session has ended"}), nil
+		return failed(&refusal{kind: errs.Fenced, msg: "the session has ended"}), nil
 	}
 	return nil, nil
 }
@@ -167,6 +167,7 @@ func (a *applier) forgetSession(b *metadata.ForgetSession) (*metadata.Result, er
 	}
 	a.del(sessionKey(b.ID))
 	a.del(ackedKey(b.ID))
+	a.del(inosKey(b.ID))
 	a.del(nonceKey(s.Nonce))
 	return &metadata.Result{}, nil
 }

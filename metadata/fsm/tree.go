@@ -93,6 +93,9 @@ func (a *applier) renamePrimary(i *metadata.Inode) error {
 func (a *applier) removed(i *metadata.Inode) {
 	i.Nlink, i.Parent, i.Name, i.Ctime = 0, 0, "", a.cmd.Now
 	a.touch(i)
+	h := a.inodes[i.Ino]
+	h.size = i.Size // it may have grown within the command: see charge
+	a.inodes[i.Ino] = h
 	a.set(orphanKey(i.Ino), []byte{})
 }
 

@@ -27,6 +27,7 @@ type view struct {
 	r       kv.Reader
 	applied uint64
 	recent  *recentExtents
+	looked  func(twofold.Ino) // nil: nobody wants to know
 }
 
 var _ metadata.View = (*view)(nil)
@@ -34,10 +35,37 @@ var _ metadata.View = (*view)(nil)
 func newView(r kv.Reader, c *recent, x *recentExtents) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	return &view{state{recentSnapshot{s, c, index}}, r, index, x}, err
+	return &view{state: state{recentSnapshot{s, c, index}}, r: r, applied: index, recent: x}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
+
+func (v *view) Looked(fn func(twofold.Ino)) { v.looked = fn }
+
+// look tells of a directory.
+func (v *view) look(dir twofold.Ino) {
+	if v.looked != nil {
+		v.looked(dir)
+	}
+}
+
+// seen tells of an inode that is going to be answered.
+func (v *view) seen(i *metadata.Inode) {
+	switch {
+	case v.looked == nil || i == nil:
+	case i.Type == metadata.TypeDir:
+		v.looked(i.Ino)
+	case i.Home() != 0:
+		v.looked(i.Home())
+	}
+}
+
+// mustInode is state's, told of.
+func (v *view) mustInode(ino twofold.Ino) (*metadata.Inode, error) {
+	i, err := v.state.mustInode(ino)
+	v.seen(i)
+	return i, err
+}
 
 func (v *view) Bucket(name twofold.BucketName) (*metadata.Bucket, error) {
 	b, err := v.bucket(name)
@@ -73,6 +101,13 @@ func (v *view) Buckets() (all []metadata.Bucket, err error) {
 }
 
 func (v *view) Inode(ino twofold.Ino) (*metadata.Inode, error) {
+	i, err := v.there(ino)
+	v.seen(i)
+	return i, err
+}
+
+// there is Inode that nobody is told of.
+func (v *view) there(ino twofold.Ino) (*metadata.Inode, error) {
 	i, err := v.inode(ino)
 	if i == nil && err == nil {
 		err = errs.Newf("fsm.Inode", errs.Stale, "no inode %d", ino)
@@ -80,9 +115,9 @@ func (v *view) Inode(ino twofold.Ino) (*metadata.Inode, error) {
 	return i, err
 }
 
-// dir loads an inode that is to be a directory.
+// dir loads an inode that is to be a directory, of which the caller looks at names.
 func (v *view) dir(ino twofold.Ino) (*metadata.Inode, error) {
-	d, err := v.Inode(ino)
+	d, err := v.there(ino)
 	if err == nil && d.Type != metadata.TypeDir {
 		err = errs.E("fsm.View", errs.NotDir, nil)
 	}
@@ -95,6 +130,9 @@ func (v *view) Lookup(dir twofold.Ino, n metadata.Name) (*metadata.Inode, error)
 		return nil, err
 	}
 	s, err := v.lookup(d, n)
+	if !s.isDir() {
+		v.look(dir)
+	}
 	if err == nil && !s.found {
 		err = errs.E("fsm.Lookup", errs.NotFound, nil)
 	}
@@ -112,6 +150,9 @@ func (v *view) Resolve(b twofold.BucketID, k twofold.Key) (*metadata.Inode, erro
 	ino, rest, err := v.walk(bucket.Root, string(k))
 	if err != nil {
 		return nil, err
+	}
+	if rest != "" {
+		v.look(ino)
 	}
 	missing := errs.E("fsm.Resolve", errs.NotFound, nil)
 	if k == "" || strings.IndexByte(rest, '/') >= 0 || len(rest) > maxComponent {

@@ -18,6 +18,8 @@ type walker struct {
 	stack []level // open directories, the bucket's root first
 	path  string  // key of the top directory
 	err   error
+	look  func(twofold.Ino) // told of directories that are walked; nil: nobody
+	floor int               // directories with shorter paths are not gone back to
 }
 
 type level struct {
@@ -96,6 +98,9 @@ func (w *walker) node() (node, bool) {
 		return node{w.path, metadata.Entry{Ino: w.top().ino, Type: metadata.TypeDir}}, w.err == nil
 	}
 	for w.err == nil {
+		if w.look != nil {
+			w.look(w.top().ino)
+		}
 		prefix := num(pEntry, uint64(w.top().ino))
 		if w.valid && strings.HasPrefix(string(w.it.Key()), prefix) {
 			e, ok := w.entry()
@@ -105,6 +110,9 @@ func (w *walker) node() (node, bool) {
 			break
 		}
 		done := *w.top()
+		if done.pathLen < w.floor {
+			break
+		}
 		w.stack = w.stack[:len(w.stack)-1]
 		w.path = w.path[:done.pathLen]
 		w.valid = w.it.Seek([]byte(after(entryKey(w.top().ino, done.suffix))))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -193,7 +194,7 @@ func (v *values) append(ops []Op) ([]*pointer, error) {
 	if v.cur != nil && v.cur.size+need > v.limit {
 		v.seal()
 	}
-	buf := v.buf[:0]
+	buf := slices.Grow(v.buf[:0], fileHeadLen+int(need))
 	if v.cur == nil {
 		if err := v.create(); err != nil {
 			return nil, err

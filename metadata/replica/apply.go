@@ -31,7 +31,7 @@ func (g *Group) Apply(ctx context.Context, cmd *metadata.Command) (*metadata.Res
 	if len(data) > maxCommand {
 		return nil, errs.Newf(op, errs.TooLarge, "a command of %d bytes, at most %d", len(data), maxCommand)
 	}
-	if err := g.admit(cmd.Op); err != nil {
+	if err := g.admit(cmd); err != nil {
 		return nil, err
 	}
 	maybe := false // an earlier attempt may have committed it, or still may

@@ -22,26 +22,29 @@ func space(path string) (free, total uint64, err error) {
 }
 
 // admit refuses commands that take space when too few replicas have any.
-func (g *Group) admit(op metadata.Op) error {
+func (g *Group) admit(c *metadata.Command) error {
 	nodes, roomy := 0, 0
 	for _, n := range *g.nodeList.Load() {
 		if nodes++; !n.full.Load() {
 			roomy++
 		}
 	}
-	if nodes == 0 || roomy >= majority(nodes) || frees(op) {
+	if nodes == 0 || roomy >= majority(nodes) || frees(c) {
 		return nil
 	}
 	return errs.Newf("replica.Apply", errs.NoSpace, "the drives of the metadata are full: %d of %d have space", roomy, nodes)
 }
 
 // frees reports whether a command gives space back, or takes next to none.
-func frees(op metadata.Op) bool {
-	switch op {
+func frees(c *metadata.Command) bool {
+	switch c.Op {
 	case metadata.OpBeginSession, metadata.OpEndSession, metadata.OpForgetSession, metadata.OpDeleteBucket,
 		metadata.OpDeleteObject, metadata.OpAbortUpload, metadata.OpUnlink, metadata.OpRmdir,
 		metadata.OpFreeInode, metadata.OpTrashDone, metadata.OpCompacted, metadata.OpNop:
 		return true
+	case metadata.OpBatch:
+		b, ok := c.Body.(metadata.Batch)
+		return ok && b.Frees()
 	}
 	return false
 }

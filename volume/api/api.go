@@ -46,6 +46,11 @@ type Attr struct {
 	// for them (attrwire.go).
 	Leased     bool
 	NameLeased bool
+
+	// Home is the directory whose write lease decides about the inode's links and ctime: its
+	// parent, where it has one name and is no directory. 0: none has, or the session has
+	// not asked for homes.
+	Home twofold.Ino
 }
 
 // SetAttr changes attributes; nil fields stay. The volume decides ctime.
@@ -151,6 +156,8 @@ type StatFS struct {
 // directory of buckets: Create there makes a bucket, Rmdir removes an empty one.
 // Safe for concurrent use.
 type Files interface {
+	Batches
+
 	// Lookup finds a name. errs.NotFound where it isn't there; or, where the session may
 	// cache that it isn't, no error and an Attr with Ino 0 and NameLeased.
 	Lookup(ctx context.Context, dir twofold.Ino, name string) (Attr, error)

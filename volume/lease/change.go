@@ -18,6 +18,7 @@ type Change struct {
 	t     *Table
 	actor twofold.SessionID
 	gen   uint64 // when it began
+	light bool   // it excludes nobody: dirs.go
 	marks []mark
 	// buckets of which everything may change
 	buckets []twofold.BucketID
@@ -38,8 +39,18 @@ func (t *Table) Change(ctx context.Context, actor twofold.SessionID) (*Change, e
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return &Change{t: t, actor: actor, gen: t.gen}, nil
+	c := &Change{t: t, actor: actor, gen: t.gen}
+	if t.dirs.held.Load() == 0 && !time.Now().Before(t.dirs.wanted) {
+		c.light = true
+		t.dirs.light++
+	}
+	return c, nil
 }
+
+// Excludes reports whether the change has to keep write leases of directories away: of those
+// that it changes, those that it looked at to know what it changes, and the homes of
+// inodes. If not, none is granted before End.
+func (c *Change) Excludes() bool { return !c.light }
 
 // Unguarded begins a change of anything in a bucket: ok is false where somebody has
 // leases in it, or wants some. Otherwise end must be called when it is over.
@@ -50,7 +61,7 @@ func (t *Table) Unguarded(ctx context.Context, b twofold.BucketID) (end func(), 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := t.readers.bucket(b)
-	if k.reads > 0 || !k.wanted.IsZero() && time.Now().Before(k.wanted) {
+	if k.reads > 0 || k.dirs > 0 || !k.wanted.IsZero() && time.Now().Before(k.wanted) {
 		return nil, false, nil
 	}
 	k.unguarded++
@@ -101,7 +112,8 @@ func (c *Change) Add(ctx context.Context, told bool, targets ...Target) error {
 	return t.tell(ctx, tell)
 }
 
-// AddBucket is Add for everything in a bucket.
+// AddBucket is Add for everything in a bucket, and keeps all write leases of its directories
+// away that are not the actor's. errs.Unwritten where a holder can't give one back.
 func (c *Change) AddBucket(ctx context.Context, b twofold.BucketID) error {
 	t := c.t
 	t.mu.Lock()
@@ -118,6 +130,9 @@ func (c *Change) AddBucket(ctx context.Context, b twofold.BucketID) error {
 		}
 	}
 	t.mu.Unlock()
+	if err := t.recallDirs(ctx, b, c.actor); err != nil {
+		return err
+	}
 	return t.tell(ctx, tell)
 }
 
@@ -134,12 +149,16 @@ func (c *Change) End() {
 		t.endUnguarded(b)
 	}
 	c.marks, c.buckets = nil, nil
+	if c.light {
+		c.light = false
+		t.dirs.light--
+	}
 }
 
 // Grant registers the actor as a reader of what the change's own command says that an
 // inode is now: false where another change of it may have come before or behind. It is
-// called before End. The inode may be a new one.
-func (c *Change) Grant(b twofold.BucketID, ino twofold.Ino) bool {
+// called before End. The inode may be a new one. home is as Table.Grant's.
+func (c *Change) Grant(b twofold.BucketID, ino, home twofold.Ino) bool {
 	t := c.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -153,7 +172,7 @@ func (c *Change) Grant(b twofold.BucketID, ino twofold.Ino) bool {
 		}
 	}
 	m := t.readers.marks[ino]
-	return (m == nil || m.all == own) && t.unchanged(c.gen, ino, anything) && t.register(c.actor, c.gen, b, ino)
+	return (m == nil || m.all == own) && t.unchanged(c.gen, ino, anything) && t.register(c.actor, c.gen, b, ino, home)
 }
 
 // GrantName is Grant for an entry that the command made.
@@ -175,7 +194,7 @@ func (c *Change) GrantName(b twofold.BucketID, dir twofold.Ino, name string) boo
 	}
 	m := t.readers.marks[dir]
 	return (m == nil || m.whole == 0 && m.names[name] == own) &&
-		t.unchanged(c.gen, dir, everything) && t.unchanged(c.gen, dir, name) && t.register(c.actor, c.gen, b, dir)
+		t.unchanged(c.gen, dir, everything) && t.unchanged(c.gen, dir, name) && t.register(c.actor, c.gen, b, dir, 0)
 }
 
 // mark notes that a change is under way, and whether it is the only one.

@@ -62,6 +62,7 @@ const wantedFor = 10 * time.Second
 type readers struct {
 	sessions map[twofold.SessionID]*session
 	reads    map[twofold.Ino]*read
+	homes    map[twofold.Ino]map[twofold.Ino]struct{} // by home: inodes of which anybody has a lease
 	buckets  map[twofold.BucketID]*bucket
 	marks    map[twofold.Ino]*marks
 	changed  map[entry]uint64 // generation of the last change that ended
@@ -71,6 +72,7 @@ type readers struct {
 func newReaders() readers {
 	return readers{
 		sessions: map[twofold.SessionID]*session{}, reads: map[twofold.Ino]*read{},
+		homes:   map[twofold.Ino]map[twofold.Ino]struct{}{},
 		buckets: map[twofold.BucketID]*bucket{}, marks: map[twofold.Ino]*marks{}, changed: map[entry]uint64{},
 	}
 }
@@ -88,6 +90,7 @@ type session struct {
 // read is who has a lease of an inode: few.
 type read struct {
 	bucket twofold.BucketID
+	home   twofold.Ino // as of the last grant: whatever moves it takes the leases back
 	by     []reading
 }
 
@@ -99,6 +102,7 @@ type reading struct {
 // bucket counts what lets changes in it go without guards.
 type bucket struct {
 	reads     int       // leases in it
+	dirs      int       // write leases of its directories
 	unguarded int       // changes under way that may be of anything in it
 	ended     uint64    // generation at which such a change ended last
 	wanted    time.Time // until then changes come with guards
@@ -142,12 +146,12 @@ func (t *Table) AddReader(r Reader) {
 
 // Grant registers a session as a reader of an inode of which it is about to be shown
 // what a snapshot has that was taken after Generation returned gen. False: it may not
-// cache that. bucket is the inode's.
-func (t *Table) Grant(id twofold.SessionID, gen uint64, b twofold.BucketID, ino twofold.Ino) bool {
+// cache that. b is the inode's bucket, home the directory whose lease decides about it, or 0.
+func (t *Table) Grant(id twofold.SessionID, gen uint64, b twofold.BucketID, ino, home twofold.Ino) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m := t.readers.marks[ino]
-	return (m == nil || m.all == 0) && t.unchanged(gen, ino, anything) && t.register(id, gen, b, ino)
+	return (m == nil || m.all == 0) && t.unchanged(gen, ino, anything) && t.register(id, gen, b, ino, home)
 }
 
 // GrantName is Grant for an entry, or for there being none of that name.
@@ -156,7 +160,7 @@ func (t *Table) GrantName(id twofold.SessionID, gen uint64, b twofold.BucketID, 
 	defer t.mu.Unlock()
 	m := t.readers.marks[dir]
 	return (m == nil || m.whole == 0 && m.names[name] == 0) &&
-		t.unchanged(gen, dir, everything) && t.unchanged(gen, dir, name) && t.register(id, gen, b, dir)
+		t.unchanged(gen, dir, everything) && t.unchanged(gen, dir, name) && t.register(id, gen, b, dir, 0)
 }
 
 // unchanged reports whether no change of an entry has ended since gen; t.mu is held.
@@ -166,7 +170,7 @@ func (t *Table) unchanged(gen uint64, ino twofold.Ino, name string) bool {
 
 // register makes a session a reader, unless its bucket, a write lease or its number of
 // leases is in the way; t.mu is held.
-func (t *Table) register(id twofold.SessionID, gen uint64, b twofold.BucketID, ino twofold.Ino) bool {
+func (t *Table) register(id twofold.SessionID, gen uint64, b twofold.BucketID, ino, home twofold.Ino) bool {
 	s := t.readers.sessions[id]
 	if s == nil || !t.isReady || s.cutting || !s.barred.IsZero() && time.Now().Before(s.barred) {
 		return false
@@ -178,14 +182,12 @@ func (t *Table) register(id twofold.SessionID, gen uint64, b twofold.BucketID, i
 	if k.unguarded > 0 || k.ended > gen {
 		return false
 	}
-	if w := t.inodes[ino]; w != nil && w.holder != nil && w.holder.ID() != id {
-		return false
-	}
-	if gen < t.floor || t.released[ino] > gen {
+	if t.written(id, gen, ino) || home != 0 && t.written(id, gen, home) {
 		return false
 	}
 	r := t.readers.reads[ino]
 	if r != nil {
+		t.readers.setHome(ino, r, home)
 		for i := range r.by {
 			if r.by[i].session == id {
 				r.by[i].unseen = 0
@@ -199,11 +201,38 @@ func (t *Table) register(id twofold.SessionID, gen uint64, b twofold.BucketID, i
 	if r == nil {
 		r = &read{bucket: b}
 		t.readers.reads[ino] = r
+		t.readers.setHome(ino, r, home)
 	}
 	r.by = append(r.by, reading{session: id})
 	s.inos[ino] = struct{}{}
 	k.reads++
 	return true
+}
+
+// written reports whether somebody else has the write lease of an inode, or anybody has given it
+// back since gen; t.mu is held.
+func (t *Table) written(id twofold.SessionID, gen uint64, ino twofold.Ino) bool {
+	w := t.inodes[ino]
+	return w != nil && w.holder != nil && w.holder.ID() != id || gen < t.floor || t.released[ino] > gen
+}
+
+// setHome notes where an inode is.
+func (r *readers) setHome(ino twofold.Ino, of *read, home twofold.Ino) {
+	if of.home == home {
+		return
+	}
+	if in := r.homes[of.home]; of.home != 0 {
+		if delete(in, ino); len(in) == 0 {
+			delete(r.homes, of.home)
+		}
+	}
+	if of.home = home; home == 0 {
+		return
+	}
+	if r.homes[home] == nil {
+		r.homes[home] = map[twofold.Ino]struct{}{}
+	}
+	r.homes[home][ino] = struct{}{}
 }
 
 // unregister takes a session's lease of an inode; t.mu is held.
@@ -225,6 +254,7 @@ func (t *Table) unregister(id twofold.SessionID, ino twofold.Ino) {
 		k.wanted = time.Now().Add(wantedFor)
 	}
 	if len(r.by) == 0 {
+		t.readers.setHome(ino, r, 0)
 		delete(t.readers.reads, ino)
 	}
 }

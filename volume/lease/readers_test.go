@@ -78,7 +78,7 @@ func TestReadersAreTold(t *testing.T) {
 	grant := func() {
 		t.Helper()
 		for _, x := range []*fakeReader{r, actor} {
-			if !tab.Grant(x.id, generation(t, tab), inBucket, ino) {
+			if !tab.Grant(x.id, generation(t, tab), inBucket, ino, 0) {
 				t.Fatal("nothing is under way: granted")
 			}
 		}
@@ -92,12 +92,12 @@ func TestReadersAreTold(t *testing.T) {
 	if got := actor.heard(); got != "[]" {
 		t.Errorf("the actor was told %v", got)
 	}
-	if tab.Grant(r.id, generation(t, tab), inBucket, ino) || tab.GrantName(r.id, generation(t, tab), inBucket, ino, "a") {
+	if tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) || tab.GrantName(r.id, generation(t, tab), inBucket, ino, "a") {
 		t.Error("granted while a change is under way")
 	}
 	gen := generation(t, tab)
 	c.End()
-	if tab.Grant(r.id, gen, inBucket, ino) {
+	if tab.Grant(r.id, gen, inBucket, ino, 0) {
 		t.Error("granted for a snapshot of before the end")
 	}
 	if tab.Reads(r.id) != 0 || tab.Reads(actor.id) != 1 {
@@ -123,7 +123,7 @@ func TestNamesAreTakenAlone(t *testing.T) {
 	if got := r.heard(); got != fmt.Sprint([]Stale{{Target: names("a")}}) {
 		t.Errorf("told %v", got)
 	}
-	if gen := generation(t, tab); tab.GrantName(r.id, gen, inBucket, ino, "a") || tab.Grant(r.id, gen, inBucket, ino) {
+	if gen := generation(t, tab); tab.GrantName(r.id, gen, inBucket, ino, "a") || tab.Grant(r.id, gen, inBucket, ino, 0) {
 		t.Error("the name, or the directory's attributes, granted while they change")
 	}
 	before := generation(t, tab)
@@ -131,7 +131,7 @@ func TestNamesAreTakenAlone(t *testing.T) {
 		t.Error("another name is not granted")
 	}
 	c.End()
-	if tab.GrantName(r.id, before, inBucket, ino, "a") || tab.Grant(r.id, before, inBucket, ino) || !tab.GrantName(r.id, before, inBucket, ino, "c") {
+	if tab.GrantName(r.id, before, inBucket, ino, "a") || tab.Grant(r.id, before, inBucket, ino, 0) || !tab.GrantName(r.id, before, inBucket, ino, "c") {
 		t.Error("for a snapshot of before the change, names other than the changed one are to be granted, and nothing else")
 	}
 	if tab.Reads(r.id) != 1 {
@@ -189,7 +189,7 @@ func TestUnguardedChanges(t *testing.T) {
 		t.Fatalf("nobody reads: %v %v", ok, err)
 	}
 	gen := generation(t, tab)
-	if tab.Grant(r.id, gen, inBucket, ino) {
+	if tab.Grant(r.id, gen, inBucket, ino, 0) {
 		t.Error("granted while anything may change")
 	}
 	if _, ok, _ := tab.Unguarded(ctx, inBucket); ok {
@@ -201,10 +201,10 @@ func TestUnguardedChanges(t *testing.T) {
 		end2()
 	}
 	end()
-	if tab.Grant(r.id, gen, inBucket, ino) {
+	if tab.Grant(r.id, gen, inBucket, ino, 0) {
 		t.Error("granted for a snapshot of before the end")
 	}
-	if !tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if !tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("not granted")
 	}
 	// A change of anything after all.
@@ -212,7 +212,7 @@ func TestUnguardedChanges(t *testing.T) {
 	if err := c.AddBucket(ctx, inBucket); err != nil || r.heard() != fmt.Sprint([]Stale{{Target: Target{Ino: ino}}}) || tab.Reads(r.id) != 0 {
 		t.Errorf("the bucket's reader: %v, has %d", err, tab.Reads(r.id))
 	}
-	if tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("granted while anything may change")
 	}
 	c.End()
@@ -226,18 +226,18 @@ func TestActorIsGranted(t *testing.T) {
 	c := change(t, tab, r.id)
 	c.add(t, false, names("new"))
 	made := ino + 1
-	if !c.Grant(inBucket, made) || !c.GrantName(inBucket, ino, "new") {
+	if !c.Grant(inBucket, made, 0) || !c.GrantName(inBucket, ino, "new") {
 		t.Error("what it made is its own")
 	}
 	c.End()
 	c, other := change(t, tab, r.id), change(t, tab, 0)
 	c.add(t, false, Target{Ino: made})
 	other.add(t, false, Target{Ino: made})
-	if c.Grant(inBucket, made) {
+	if c.Grant(inBucket, made, 0) {
 		t.Error("granted beside another change")
 	}
 	other.End()
-	if c.Grant(inBucket, made) {
+	if c.Grant(inBucket, made, 0) {
 		t.Error("granted with another change that came meanwhile")
 	}
 	c.End()
@@ -249,7 +249,7 @@ func TestActorIsGranted(t *testing.T) {
 		t.Error("of the names beside one another, its own is to be granted")
 	}
 	other.End()
-	if c.Grant(inBucket, ino) {
+	if c.Grant(inBucket, ino, 0) {
 		t.Error("granted with another change that was under way before")
 	}
 	c.End()
@@ -260,8 +260,8 @@ func TestSilentReaderIsNotWaitedFor(t *testing.T) {
 	tab.Ready()
 	r := tab.reader(1)
 	r.answer = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	tab.Grant(r.id, generation(t, tab), inBucket, ino)
-	tab.Grant(r.id, generation(t, tab), inBucket, ino+1)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino, 0)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino+1, 0)
 	c := change(t, tab, 0)
 	if err := c.Add(short(t), false, Target{Ino: ino}); !errs.Is(err, errs.Canceled) {
 		t.Fatalf("a reader that is alive: %v", err)
@@ -273,7 +273,7 @@ func TestSilentReaderIsNotWaitedFor(t *testing.T) {
 		t.Errorf("it has %d leases yet, and was told %d times that it has none", tab.Reads(r.id), r.lost.Load())
 	}
 	r.silent.Store(0)
-	tab.Grant(r.id, generation(t, tab), inBucket, ino)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino, 0)
 	c = change(t, tab, 0)
 	done := make(chan error)
 	go func() { done <- c.Add(context.Background(), false, Target{Ino: ino}) }()
@@ -282,7 +282,7 @@ func TestSilentReaderIsNotWaitedFor(t *testing.T) {
 		t.Fatalf("a session that has ended: %v", err)
 	}
 	c.End()
-	if tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("granted to a session that has ended")
 	}
 }
@@ -295,8 +295,8 @@ func TestUnansweringReaderIsCutOff(t *testing.T) {
 	tab.patience = 50 * time.Millisecond
 	r := tab.reader(1)
 	r.answer = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	tab.Grant(r.id, generation(t, tab), inBucket, ino)
-	tab.Grant(r.id, generation(t, tab), inBucket, ino+1)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino, 0)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino+1, 0)
 	began := time.Now()
 	c := change(t, tab, 0)
 	c.add(t, false, Target{Ino: ino})
@@ -307,13 +307,13 @@ func TestUnansweringReaderIsCutOff(t *testing.T) {
 	if tab.Reads(r.id) != 0 || r.lost.Load() != 1 {
 		t.Errorf("it has %d leases yet, and was told %d times that it has none", tab.Reads(r.id), r.lost.Load())
 	}
-	if tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("granted again at once")
 	}
 	tab.mu.Lock()
 	tab.readers.sessions[r.id].barred = time.Time{} // a minute passes
 	tab.mu.Unlock()
-	if !tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if !tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("never granted again")
 	}
 }
@@ -330,7 +330,7 @@ func TestFailedAnswerIsAskedForAgain(t *testing.T) {
 		}
 		return nil
 	}
-	tab.Grant(r.id, generation(t, tab), inBucket, ino)
+	tab.Grant(r.id, generation(t, tab), inBucket, ino, 0)
 	c := change(t, tab, 0)
 	c.add(t, false, Target{Ino: ino})
 	if asked.Load() != 3 || tab.Reads(r.id) != 0 {
@@ -345,15 +345,15 @@ func TestWriteLeasesAndReaders(t *testing.T) {
 	tab.AddReader(&fakeReader{id: h.id})
 	ctx := context.Background()
 	token := must[uint64](t)(tab.Acquire(ctx, h, ino))
-	if gen := generation(t, tab); tab.Grant(r.id, gen, inBucket, ino) || !tab.Grant(h.id, gen, inBucket, ino) {
+	if gen := generation(t, tab); tab.Grant(r.id, gen, inBucket, ino, 0) || !tab.Grant(h.id, gen, inBucket, ino, 0) {
 		t.Error("under a write lease it is its holder alone who reads")
 	}
 	gen := generation(t, tab)
 	tab.Release(h, ino, token)
-	if tab.Grant(r.id, gen, inBucket, ino) {
+	if tab.Grant(r.id, gen, inBucket, ino, 0) {
 		t.Error("granted for a snapshot of before the release")
 	}
-	if !tab.Grant(r.id, generation(t, tab), inBucket, ino) {
+	if !tab.Grant(r.id, generation(t, tab), inBucket, ino, 0) {
 		t.Error("not granted")
 	}
 	tab.Forget(r.id, []twofold.Ino{ino, ino + 9})
@@ -365,7 +365,7 @@ func TestWriteLeasesAndReaders(t *testing.T) {
 func TestNoGrantsBeforeReady(t *testing.T) {
 	tab := newTable(t, time.Minute)
 	tab.reader(1)
-	if tab.Grant(1, 0, inBucket, ino) {
+	if tab.Grant(1, 0, inBucket, ino, 0) {
 		t.Error("granted before Ready")
 	}
 	if _, err := tab.Change(short(t), 0); !errs.Is(err, errs.Canceled) {
@@ -470,7 +470,7 @@ func TestNobodyBelievesWhatChanged(t *testing.T) {
 					time.Sleep(rand.N(100 * time.Microsecond))
 					granted := false
 					if e.name == anything {
-						granted = tab.Grant(b.id, gen, inBucket, e.ino)
+						granted = tab.Grant(b.id, gen, inBucket, e.ino, 0)
 					} else {
 						granted = tab.GrantName(b.id, gen, inBucket, e.ino, e.name)
 					}

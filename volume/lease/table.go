@@ -1,6 +1,6 @@
 // Package lease is the table of leases: which mount may hold unwritten bytes of which
-// inode (this file), and which mounts cache what (readers.go, change.go). It lives in the server's memory; what makes it safe across a
-// restart is that holders come back and say what they held before anybody is
+// inode (this file), which mount decides about a directory (dirs.go), and which mounts cache
+// what (readers.go, change.go). It lives in the server's memory; what makes it safe across a restart is that holders come back and say what they held before anybody is
 // answered (see Table.Ready), and what makes it safe against a holder that never
 // comes back is the term.
 //
@@ -67,15 +67,19 @@ type Table struct {
 	floor     uint64                 // releases up to here are forgotten
 	isReady   bool
 	readers   readers
+	dirs      dirs
 }
 
 type state struct {
 	holder    Holder
 	token     uint64
-	busy      int           // flushes under the token that are under way
-	exclusive int           // excluders at work or waiting
-	recalling *recall       // under way; nil if none is
-	changed   chan struct{} // closed and renewed at each change
+	busy      int              // flushes under the token that are under way
+	exclusive int              // excluders at work or waiting
+	recalling *recall          // under way; nil if none is
+	dir       bool             // the lease that is held is a directory's
+	granting  bool             // and others may still cache what it is about
+	bucket    twofold.BucketID // in this bucket
+	changed   chan struct{}    // closed and renewed at each change
 }
 
 // recall is one attempt to get a lease back, for all who wait for it.
@@ -168,7 +172,7 @@ func (t *Table) wait(ctx context.Context, ch <-chan struct{}) error {
 
 // Acquire grants the write lease of ino to h, recalling another holder's first. A
 // holder that has it gets its token again. errs.Unwritten where the other can't give
-// it back.
+// it back; errs.IsDir where it has it as a directory's.
 func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token uint64, err error) {
 	if err := t.waitReady(ctx); err != nil {
 		return 0, err
@@ -190,6 +194,9 @@ func (t *Table) Acquire(ctx context.Context, h Holder, ino twofold.Ino) (token u
 			s.holder, s.token = h, token
 			t.mu.Unlock()
 			return token, nil
+		case s.holder.ID() == h.ID() && s.dir:
+			t.mu.Unlock()
+			return 0, errs.Newf("lease.Acquire", errs.IsDir, "inode %d is a directory", ino)
 		case s.holder.ID() == h.ID():
 			token := s.token
 			t.mu.Unlock()
@@ -251,6 +258,7 @@ func (t *Table) Release(h Holder, ino twofold.Ino, token uint64) {
 // dropLocked ends the lease of s; t.mu is held.
 func (t *Table) dropLocked(ino twofold.Ino, s *state) {
 	s.holder, s.token = nil, 0
+	t.droppedDir(s)
 	t.gen++
 	if len(t.released) >= maxReleased {
 		clear(t.released)
@@ -349,6 +357,40 @@ func (t *Table) TryExclude(ino twofold.Ino) (end func(), ok bool) {
 		s.exclusive--
 		t.wake(ino, s)
 	}, true
+}
+
+// TryUse is Use without a token that waits for nobody; ok is false where another holds the
+// lease, or may (before Ready).
+func (t *Table) TryUse(h Holder, ino twofold.Ino) (end func(), ok bool) {
+	t.mu.Lock()
+	if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() == h.ID() {
+		s.busy++
+		t.mu.Unlock()
+		return func() { t.endUse(ino, s) }, true
+	}
+	t.mu.Unlock()
+	return t.TryExclude(ino)
+}
+
+// AcquireNew gives h the write lease of an inode that is about to be made, so that nobody can
+// know of it; dir says that it is a directory, of bucket b. A holder that has it gets its
+// token again. ok is false where somebody else has got it: it was made before.
+func (t *Table) AcquireNew(h Holder, b twofold.BucketID, ino twofold.Ino, dir bool) (token uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.stateOf(ino)
+	switch {
+	case s.holder != nil && s.holder.ID() == h.ID():
+		return s.token, true
+	case s.holder != nil || s.exclusive > 0 || s.busy > 0:
+		return 0, false
+	}
+	t.lastToken++
+	s.holder, s.token = h, t.lastToken
+	if dir {
+		t.heldDir(s, b)
+	}
+	return s.token, true
 }
 
 // Held lists the inodes that somebody holds the lease of.
@@ -535,4 +577,12 @@ func (t *Table) Leased(ino twofold.Ino) bool {
 	defer t.mu.Unlock()
 	s := t.inodes[ino]
 	return s != nil && s.holder != nil
+}
+
+// Busy reports whether the write lease of an inode is in use.
+func (t *Table) Busy(ino twofold.Ino) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.inodes[ino]
+	return s != nil && s.busy > 0
 }

@@ -153,6 +153,8 @@ func TestAttrOfOlderPeers(t *testing.T) {
 		{Ino: 7, ETag: "x", Version: 9, Mode: 0o644},
 		{Ino: 7, ETag: "x", Leased: true},
 		{NameLeased: true},
+		{Ino: 7, ETag: "x", Leased: true, Home: 9},
+		{Ino: 7, Home: 9},
 	} {
 		b, err := cbor.Marshal(a)
 		if err != nil {
@@ -161,6 +163,9 @@ func TestAttrOfOlderPeers(t *testing.T) {
 		fields := 18
 		if a.Leased || a.NameLeased {
 			fields = 20
+		}
+		if a.Home != 0 {
+			fields = 21
 		}
 		var all []any
 		if err := cbor.Unmarshal(b, &all); err != nil || len(all) != fields {

@@ -222,20 +222,26 @@ func (r writeReq) check() error {
 	return checkIno(r.Ino)
 }
 
-// cut returns the segments with their bytes, which it takes from payload.
+// cut returns the segments with their bytes, which are payload's.
 func (r writeReq) cut(payload []byte) ([]api.Segment, error) {
-	segs := make([]api.Segment, len(r.Segments))
+	segs, rest, err := r.take(payload)
+	if err == nil && len(rest) != 0 {
+		err = bad("%d bytes behind the segments", len(rest))
+	}
+	return segs, err
+}
+
+// take is cut that leaves the rest of payload.
+func (r writeReq) take(payload []byte) (segs []api.Segment, rest []byte, err error) {
+	segs = make([]api.Segment, len(r.Segments))
 	for i, s := range r.Segments {
 		if s.Len > len(payload) {
-			return nil, bad("segments are longer than the payload")
+			return nil, nil, bad("segments are longer than the payload")
 		}
 		segs[i] = api.Segment{Off: s.Off, Data: payload[:s.Len:s.Len]}
 		payload = payload[s.Len:]
 	}
-	if len(payload) != 0 {
-		return nil, bad("%d bytes behind the segments", len(payload))
-	}
-	return segs, nil
+	return segs, payload, nil
 }
 
 func (r promiseReq) check() error { return checkPromise(r.Bytes) }

@@ -47,6 +47,21 @@ func (c *counter) hook(s *fakeSession) hook {
 				return nil, errs.Newf("counter", errs.UnknownOutcome, "lost the leader")
 			}
 			return out, err
+		case "Batch":
+			out, err := s.numbered(ctx, func() []any {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				r := api.BatchResult{Failed: -1}
+				for _, o := range args[0].(api.Batch).Ops {
+					c.made[o.Create.Name]++
+					r.Attrs = append(r.Attrs, api.Attr{Ino: o.Create.Ino, ETag: o.Create.Name})
+				}
+				return []any{r}
+			})
+			if err == nil && c.slow.Load() && rand.N(20) == 0 {
+				return nil, errs.Newf("counter", errs.UnknownOutcome, "lost the leader")
+			}
+			return out, err
 		case "Open", "Release":
 			ino := args[0].(twofold.Ino)
 			s.mu.Lock()

@@ -171,7 +171,7 @@ func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 func (c *Client) cache(ctx context.Context, conn *rpc.Conn) error {
 	var a cacheAns
 	sent := time.Now()
-	_, err := conn.Call(ctx, &rpc.Call{Method: mCache, Reply: &a, Urgent: true})
+	_, err := conn.Call(ctx, &rpc.Call{Method: mCache, Header: cacheReq{Homes: true}, Reply: &a, Urgent: true})
 	if errs.Is(err, errs.Unsupported) {
 		err, a = nil, cacheAns{}
 	}

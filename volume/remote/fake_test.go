@@ -127,6 +127,16 @@ func (h hooked) Forget(ctx context.Context, inos []twofold.Ino) error {
 func (h hooked) Reserve(ctx context.Context, ino twofold.Ino, token uint64, size, slack int64) (int64, error) {
 	return one[int64](h.hook(ctx, "Reserve", ino, token, size, slack))
 }
+func (h hooked) AcquireDir(ctx context.Context, dir twofold.Ino) (api.DirLease, error) {
+	return one[api.DirLease](h.hook(ctx, "AcquireDir", dir))
+}
+func (h hooked) Inos(ctx context.Context, n int) (twofold.Ino, int, error) {
+	out, err := h.hook(ctx, "Inos", n)
+	return res[twofold.Ino](out, 0), res[int](out, 1), err
+}
+func (h hooked) Batch(ctx context.Context, b api.Batch) (api.BatchResult, error) {
+	return one[api.BatchResult](h.hook(ctx, "Batch", b))
+}
 func (h hooked) StatFS(ctx context.Context, ino twofold.Ino) (api.StatFS, error) {
 	return one[api.StatFS](h.hook(ctx, "StatFS", ino))
 }
@@ -234,6 +244,7 @@ type fakeSession struct {
 	disconnected int
 	alive        int
 	caches       bool // Cache was called
+	homes        bool // Homes was
 }
 
 var _ Session = (*fakeSession)(nil)
@@ -249,6 +260,11 @@ func (s *fakeSession) Cache() time.Duration {
 	defer s.mu.Unlock()
 	s.caches = true
 	return time.Minute
+}
+func (s *fakeSession) Homes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.homes = true
 }
 func (s *fakeSession) Files() api.Files      { return hooked{s.st.hook(s)} }
 func (s *fakeSession) Locks() api.Locks      { return fakeLocks{s, s.st.table()} } // of the server that has the session

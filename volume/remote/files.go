@@ -112,11 +112,7 @@ func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api
 		Ino: ino, Token: w.Token, Punch: w.Punch, Size: w.Size, Mtime: w.Mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,
 		Segments: make([]segment, 0, len(w.Segments)),
 	}
-	segs := w.Segments
-	if byOffset := func(a, b api.Segment) int { return cmp.Compare(a.Off, b.Off) }; !slices.IsSortedFunc(segs, byOffset) {
-		segs = slices.Clone(segs)
-		slices.SortFunc(segs, byOffset)
-	}
+	segs := inOrder(w.Segments)
 	payload := make([][]byte, 0, len(segs))
 	size := int64(0)
 	for _, s := range segs {
@@ -130,6 +126,17 @@ func (c *Client) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a api
 	space := func() { c.promised = max(0, c.promised-size) }
 	err = do(ctx, c, change{method: mWrite, urgent: w.Token != 0, payload: payload, reply: &a, space: space}, r)
 	return a, err
+}
+
+// inOrder are the segments by offset, in a slice of their own if they were not.
+func inOrder(segs []api.Segment) []api.Segment {
+	byOffset := func(a, b api.Segment) int { return cmp.Compare(a.Off, b.Off) }
+	if slices.IsSortedFunc(segs, byOffset) {
+		return segs
+	}
+	segs = slices.Clone(segs)
+	slices.SortFunc(segs, byOffset)
+	return segs
 }
 
 // Seek implements api.Files.

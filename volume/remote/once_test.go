@@ -70,6 +70,16 @@ func TestExactlyOnce(t *testing.T) {
 				mu.Lock()
 				outcome[name] = err
 				mu.Unlock()
+				if i%3 == 0 {
+					name += "-batch"
+					r, err := c.Batch(ctx, api.Batch{Ops: []api.BatchOp{{Create: &api.BatchCreate{Dir: 2, Name: name, Ino: 7, Type: 1}}}})
+					if err == nil && (len(r.Attrs) != 1 || r.Attrs[0].ETag != name) {
+						t.Errorf("%s got the answer %+v", name, r)
+					}
+					mu.Lock()
+					outcome[name] = err
+					mu.Unlock()
+				}
 				if _, err := c.Open(ctx, twofold.Ino(w+10)); err == nil {
 					if err := c.Release(t.Context(), twofold.Ino(w+10)); err != nil {
 						t.Errorf("release: %v", err)

@@ -35,6 +35,10 @@ func operations() map[rpc.Method]operation {
 			l, err := f.AcquireWrite(ctx, q.Ino)
 			return acquireAns{l, l.Allowed}, err
 		}),
+		// Likewise.
+		mAcquireDir: plain(func(ctx context.Context, f api.Files, q inoReq) (any, error) {
+			return f.AcquireDir(ctx, q.Ino)
+		}),
 		mReserve: plain(func(ctx context.Context, f api.Files, q reserveReq) (any, error) {
 			return f.Reserve(ctx, q.Ino, q.Token, q.Size, q.Slack)
 		}),
@@ -102,6 +106,11 @@ func operations() map[rpc.Method]operation {
 			return nil, f.Release(ctx, q.Ino)
 		}),
 		mWrite: once(write),
+		mBatch: once(batch),
+		mInos: once(func(ctx context.Context, f api.Files, q inosReq, _ []byte) (any, error) {
+			first, n, err := f.Inos(ctx, q.N)
+			return inosAns{first, n}, err
+		}),
 		mPromise: once(func(ctx context.Context, f api.Files, q promiseReq, _ []byte) (any, error) {
 			return f.Promise(ctx, q.Bytes)
 		}),
@@ -133,7 +142,16 @@ func alive(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
 	return rpc.Answer{}, s.vol.Alive()
 }
 
-func cache(_ context.Context, s *session, _ *rpc.Request) (rpc.Answer, error) {
+func cache(_ context.Context, s *session, r *rpc.Request) (rpc.Answer, error) {
+	var q cacheReq
+	if r.HasHeader() {
+		if err := r.Decode(&q); err != nil {
+			return rpc.Answer{}, err
+		}
+	}
+	if q.Homes {
+		s.vol.Homes()
+	}
 	return rpc.Answer{Header: cacheAns{s.vol.Cache()}}, nil
 }
 

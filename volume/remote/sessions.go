@@ -34,6 +34,8 @@ type Session interface {
 	// granted any. It returns the lease term, for which they stay good after the mount was
 	// heard of last (Alive); 0 where the session gets none.
 	Cache() time.Duration
+	// Homes tells that the mount knows what api.Attr.Home is: it is told from now on.
+	Homes()
 	// Files serves the mount's calls. The context of a changing call carries
 	// api.SeqOf. The server sees to it that a number is not run twice at the same
 	// time, nor again once it was answered, while this process lives; across

@@ -51,6 +51,9 @@ const (
 	mReturnLocks  rpc.Method = 46
 	mAcquireLease rpc.Method = 47 // mAcquireWrite, with Lease.Allowed in the answer
 	mReserve      rpc.Method = 48
+	mAcquireDir   rpc.Method = 49
+	mBatch        rpc.Method = 50
+	mInos         rpc.Method = 51
 
 	// What the server sends; mInvalidate only where there was an mCache.
 	mRecall      rpc.Method = 64
@@ -82,7 +85,10 @@ type (
 		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
 		Locks    []api.HeldLocks   `cbor:"4,keyasint,omitempty"` // likewise; api.MaxLocks of them fit
 	}
-	// cacheAns is for mCache, which has no request.
+	// cacheReq is for mCache; mounts of before directory leases have none.
+	cacheReq struct {
+		Homes bool `cbor:"1,keyasint,omitempty"` // tell homes of inodes, api.Attr.Home
+	}
 	cacheAns struct {
 		Term time.Duration `cbor:"1,keyasint,omitempty"` // ns of the lease term; 0: no read leases
 	}
