@@ -11,15 +11,10 @@ import (
 	"twofold"
 )
 
-// mountDirect is mountFake where the kernel can do direct I/O, of all files.
+// mountDirect is mountFake where the kernel can do direct I/O.
 func mountDirect(t *testing.T, v *fakeVolume, change func(*Options)) *testMount {
 	t.Helper()
-	m := mountFake(t, v, func(o *Options) {
-		o.leastPaged = twofold.MaxFileLen
-		if change != nil {
-			change(o)
-		}
-	})
+	m := mountFake(t, v, change)
 	if !m.s.f.direct {
 		t.Skip("this kernel can't map files that are open for direct I/O (Linux 6.6 can)")
 	}

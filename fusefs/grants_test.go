@@ -28,6 +28,8 @@ func (k *notices) InodeNotify(uint64, int64, int64) fuse.Status {
 	return k.answer
 }
 
+func (k *notices) InodeNotifyStoreCache(uint64, int64, []byte) fuse.Status { return fuse.OK }
+
 func (k *notices) EntryNotify(uint64, string) fuse.Status { return fuse.OK }
 
 // TestKernelIsToldOnce: what the kernel has forgotten it is not told again, as that would

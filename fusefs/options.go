@@ -32,8 +32,12 @@ type Options struct {
 	UID, GID uint32
 	Umask    uint32 // files are 0666, directories 0777, without these bits
 
-	MaxDirty int64         // bytes of written data in memory before writers wait; default 256 MiB
-	MaxAhead int64         // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
+	MaxDirty int64 // bytes of written data in memory before writers wait; default 256 MiB
+	MaxAhead int64 // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
+	// Pages has large files that are opened for reading only read through the kernel's pages:
+	// see paged.go, also for what that costs.
+	Pages bool
+
 	FlushAge time.Duration // written data is committed when it is this old; default 2 s
 
 	// CachedUntil is when the session's read leases end, unless the server is heard of

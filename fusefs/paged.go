@@ -12,15 +12,15 @@ import (
 	"twofold/volume/api"
 )
 
-// Files that are read through the kernel's pages. The kernel then reads ahead, and keeps
-// what it has read, which costs no request at all. It is for large files that are opened
-// for reading only, under a read lease, while nobody here has them open for writing;
-// everything else passes the pages by, see fsys.open.
+// Files that are read through the kernel's pages (Options.Pages). The kernel then reads
+// ahead, and keeps what it has read, which costs no request at all. It is for large files
+// that are opened for reading only, under a read lease, while nobody here has them open for
+// writing; everything else passes the pages by, see fsys.open.
 //
-// A read(2) of such a file is still one operation. What the kernel does (fs/fuse/file.c,
-// fuse_cache_read_iter; mm/filemap.c, filemap_read) is this: it asks GETATTR, unless it
-// has attributes whose timeout is not over; then it takes page after page, from its cache
-// or with READs, and looks at the file's size for each. So
+// What the kernel does with a read(2) of such a file (fs/fuse/file.c, fuse_cache_read_iter;
+// mm/filemap.c, filemap_read) is this: it asks GETATTR, unless it has attributes whose timeout
+// is not over; then it takes page after page, from its cache or with READs, and looks at the
+// file's size for each. So
 //
 //   - there is no page of before a change in a read(2) that begins behind it, as its GETATTR
 //     is answered when such pages are gone (awaitPages), and attributes are only given for
@@ -28,8 +28,11 @@ import (
 //     the kernel with pages that it asks about at the end of that time, a second at most;
 //   - no change comes between the pages of one read(2): whatever changes the content, here or
 //     elsewhere, first shuts the gate (shut), at which GETATTR waits, and lets those that
-//     have begun come to their end. That nobody tells us of: they are given readTime.
+//     have begun come to their end. Nobody tells when that is: they are given readTime;
+//   - a GETATTR that waited there was overtaken by notifications, so that the kernel does not
+//     take its answer: it is given the size in another way (grow).
 const (
+	pageLen    = 4096    // bytes; where the kernel's pages are larger, of a part of one
 	leastPaged = 1 << 20 // a smaller file is one request when it passes the pages by, and mostly kept here
 	// readTime is how long a read(2) of pages may take behind the kernel's look at the
 	// attributes, where no READ of it comes here. It copies memory: of a MiB in less than
@@ -38,7 +41,8 @@ const (
 	// deliveryTime is how long an answer may be on its way to the kernel. A notification
 	// that overtakes one of attributes makes the kernel drop it, and read by an older size.
 	deliveryTime = 10 * time.Millisecond
-	pageCool     = 10 * time.Second // a file that changed while it was read so is not opened so again for so long
+	queueTime    = 100 * time.Millisecond // likewise a question
+	pageCool     = 10 * time.Second       // a file that changed while it was read so is not opened so again for so long
 	// What cannot be waited for any longer: a lease that is not granted, a READ that is not
 	// answered (it may wait for whoever waits for us).
 	pagePatience = time.Second
@@ -53,13 +57,17 @@ type paging struct {
 	reads  int       // READs of pages that are not answered yet
 	gates  int       // changes that are about to happen, or do
 	passes uint64    // how often the gate was shut
+	noting int       // notifications that are under way
+	noted  time.Time // when the last one was
+	size   int64     // that the kernel was made to have, see grow,
+	sized  uint64    // when there were so many passes
 	cool   time.Time // until then it is opened for direct I/O
 	bereft time.Time // until then nothing waits for a lease, as there was none to be had
 }
 
 // mayPage reports whether an open file with these flags may be read through pages.
 func (f *fsys) mayPage(flags uint32) bool {
-	return f.direct && flags&syscall.O_ACCMODE == syscall.O_RDONLY && flags&(syscall.O_DIRECT|syscall.O_TRUNC) == 0
+	return f.opts.Pages && f.direct && flags&syscall.O_ACCMODE == syscall.O_RDONLY && flags&(syscall.O_DIRECT|syscall.O_TRUNC) == 0
 }
 
 // usePages opens h for reads of pages, if the file is one for that. n.mu is held.
@@ -171,6 +179,60 @@ func (n *node) reopen() {
 	n.broadcast()
 }
 
+// grow makes the kernel have the size of the file, where its GETATTR may have crossed a
+// notification: then it does not take the answer (attr_version), and would read up to the
+// end of before. Storing the last page tells it of a larger size; of a smaller one READs do,
+// which are short. n.mu is held, but not meanwhile.
+func (n *node) grow(ctx context.Context, size int64) error {
+	p := &n.paging
+	passes, kver := p.passes, n.kver
+	if size > 0 {
+		p.asking++
+		n.filled = true
+		n.mu.Unlock()
+		off := (size - 1) / pageLen * pageLen
+		b := make([]byte, size-off)
+		k, err := n.read(ctx, off, b, false, nil)
+		if err == nil && k == len(b) {
+			n.fs.kernel.InodeNotifyStoreCache(uint64(n.ino), off, b)
+		}
+		n.mu.Lock()
+		p.asking--
+		n.broadcast()
+		if p.gates > 0 || p.passes != passes || n.kver != kver || n.stale != nil {
+			n.invalidate() // what was stored may be of before a change
+			return err
+		}
+		if err != nil || k < len(b) {
+			return err
+		}
+	}
+	p.size, p.sized = size, passes
+	return nil
+}
+
+// noted is the kernel, with a note of what may cross a GETATTR.
+type noted struct {
+	notifier
+	f *fsys
+}
+
+func (k noted) InodeNotify(ino uint64, off, length int64) fuse.Status {
+	if n := k.f.known(twofold.Ino(ino)); n != nil {
+		defer k.f.unref(n)
+		n.note(1)
+		defer n.note(-1)
+	}
+	return k.notifier.InodeNotify(ino, off, length)
+}
+
+func (n *node) note(d int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paging.noting += d
+	n.paging.noted = time.Now()
+}
+
 // changing is shut for who does not hold n.mu, before exclusive: while that runs READs wait.
 // reopen opens the gate when the kernel has the answer: until then it takes no size but
 // that one (FUSE_I_SIZE_UNSTABLE).
@@ -205,7 +267,8 @@ func (n *node) pagedAttrs(ctx context.Context) (a api.Attr, m uint64, err error)
 	f, p := n.fs, &n.paging
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for patience := time.Now().Add(pagePatience); ; {
+	from := time.Now()
+	for patience := from.Add(pagePatience); ; {
 		for p.gates > 0 {
 			if err := n.wait(ctx); err != nil {
 				return a, m, err
@@ -228,7 +291,14 @@ func (n *node) pagedAttrs(ctx context.Context) (a api.Attr, m uint64, err error)
 		}
 		now := time.Now()
 		switch {
-		case leased || n.decides() || now.Before(p.bereft) || f.cache.alive(now) <= 0:
+		case leased || n.decides():
+			if (p.noting > 0 || p.noted.After(from.Add(-queueTime))) && (p.size != a.Size || p.sized != passes) {
+				if err := n.grow(ctx, a.Size); err != nil {
+					return a, m, err
+				}
+				continue
+			}
+		case a.Nlink == 0 || now.Before(p.bereft) || f.cache.alive(now) <= 0:
 		case now.After(patience):
 			p.bereft = now.Add(pagePatience)
 			f.log.Debug("no lease for a file that is read through pages", "ino", n.ino)
@@ -300,6 +370,19 @@ func (f *fsys) shutAll(stale []api.Stale) (reopen func()) {
 			f.unref(n)
 		}
 	}
+}
+
+// pagedInodes are those that are read through pages.
+func (f *fsys) pagedInodes() (inos []api.Stale) {
+	for _, n := range f.all() {
+		n.mu.Lock()
+		if n.paging.files > 0 {
+			inos = append(inos, api.Stale{Ino: n.ino})
+		}
+		n.mu.Unlock()
+		f.unref(n)
+	}
+	return inos
 }
 
 // pageRead notes the begin of a READ of pages through h; end is to be called at its end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ const page = 4096
 func mountPaged(t *testing.T, v *fakeVolume, change func(*Options)) *testMount {
 	t.Helper()
 	m := mountFake(t, v, func(o *Options) {
-		o.leastPaged = 1
+		o.Pages, o.leastPaged = true, 1
 		if change != nil {
 			change(o)
 		}
@@ -381,51 +382,62 @@ func TestReadOfPagesIsOneOperation(t *testing.T) {
 	}
 }
 
-// TestPagesUnderStress: a counter that one of several writes, page by page in one write(2),
-// while others read it: each read shows one number, none is less than what was written
-// before it began, nor more than what was begun when it ended.
+// TestPagesUnderStress: several mounts change a file, page by page in one write(2), longer and
+// shorter, while others read it: each read shows one state of the file, none of before the
+// last change that was over when it began, nor of behind what had begun when it ended.
 func TestPagesUnderStress(t *testing.T) {
-	const pages = 32
+	const most = 32 // pages
+	type state struct {
+		stamp uint64
+		pages int
+	}
 	v := newFakeVolume()
 	m, other, writer := mountPaged(t, v, nil), mountPaged(t, v, nil), mountFake(t, v, nil)
-	ino := somebody{v.session()}.put(t, "f", string(stamped(pages, 1)))
+	ino := somebody{v.session()}.put(t, "f", string(stamped(most/2, 0)))
 	files := []*os.File{m.openPaged(t, "f", ino), m.openPaged(t, "f", ino), other.openPaged(t, "f", ino)}
-	var begun, done atomic.Uint64
-	begun.Store(1)
-	done.Store(1)
+	states := make([]state, 1, 100)
+	states[0] = state{0, most / 2}
+	var begun, done atomic.Int64 // numbers of states
 	var stop atomic.Bool
 	var reads atomic.Int64
 	var wg sync.WaitGroup
-	for _, f := range files {
+	for i, f := range files {
 		wg.Go(func() {
-			b := make([]byte, pages*page+1)
+			b := make([]byte, most*page+1)
 			for !stop.Load() {
-				least := done.Load()
-				n, err := f.ReadAt(b, 0)
-				if err != io.EOF {
+				from := done.Load()
+				n, err := unix.Pread(int(f.Fd()), b, 0) // ReadAt would be two at the file's end
+				if err != nil {
 					t.Error(n, err)
 					return
 				}
-				most := begun.Load()
-				k, err := stamp(b[:n], pages)
-				if err != nil || k < least || k > most {
-					t.Errorf("read %d, %v; it was %d before, %d behind", k, err, least, most)
+				to := begun.Load()
+				k, err := stamp(b[:n], n/page)
+				if err != nil || !slices.Contains(states[from:to+1], state{k, n / page}) {
+					t.Errorf("reader %d: %d pages of %d, %v; it was one of %v", i, n/page, k, err, states[from:to+1])
 					return
 				}
 				reads.Add(1)
 			}
 		})
 	}
-	write := func(m *testMount, k uint64) {
-		w, err := os.OpenFile(m.path("f"), os.O_WRONLY, 0)
-		must(t, err)
-		defer w.Close()
-		_, err = w.WriteAt(stamped(pages, k), 0)
-		must(t, err)
-	}
-	for k := uint64(2); k < 14 && !t.Failed(); k++ {
+	for k := int64(1); k < 16 && !t.Failed(); k++ {
+		path, last := []*testMount{m, other, writer}[k%3].path("f"), states[k-1]
+		to := state{uint64(k), min(most, last.pages+int(k%5))}
+		if k%4 == 3 {
+			to = state{last.stamp, last.pages/2 + 1}
+		}
+		states = append(states, to) // in place
 		begun.Store(k)
-		write([]*testMount{m, other, writer}[k%3], k)
+		if k%4 == 3 {
+			must(t, os.Truncate(path, int64(to.pages)*page))
+		} else {
+			w, err := os.OpenFile(path, os.O_WRONLY, 0)
+			must(t, err)
+			_, err = w.WriteAt(stamped(to.pages, to.stamp), 0)
+			must(t, err)
+			must(t, w.Close())
+		}
 		done.Store(k)
 		seen := reads.Load()
 		eventually(t, "they read", func() bool { return t.Failed() || reads.Load() > seen+3 })

@@ -105,7 +105,7 @@ func (f *mountCommandFlags) options(dir string, log *slog.Logger) (fusefs.Option
 		return fusefs.Options{}, usage("%s: %w", dir, err)
 	}
 	return fusefs.Options{
-		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther,
+		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther, Pages: f.pages,
 		UID: uid, GID: gid, Umask: umask, Log: log,
 	}, nil
 }
