@@ -140,6 +140,7 @@ func TestPagedOpens(t *testing.T) {
 		return n.writers == 0 && n.lease == leaseNone
 	})
 	want("large", large, os.O_RDONLY, 1)
+	eventually(t, "closed", func() bool { return m.paged(large) == 0 })
 	f := m.openPaged(t, "large", large)
 	s3.overwrite(t, "large", 0, "changed")
 	want("large", large, os.O_RDONLY, 1) // only f
