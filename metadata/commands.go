@@ -51,6 +51,7 @@ const (
 	OpReserve        Op = 32
 	OpReserveInos    Op = 33
 	OpBatch          Op = 34
+	OpFreeInodes     Op = 35
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -392,6 +393,12 @@ type (
 	FreeInode struct {
 		Ino twofold.Ino `cbor:"1,keyasint"`
 		Max int         `cbor:"2,keyasint"`
+	}
+	// FreeInodes is FreeInode of each of Inos, at most 1,000, that has no links; those that
+	// have some, or are gone, are left as they are. Max is for all together. errs.TooLarge.
+	FreeInodes struct {
+		Inos []twofold.Ino `cbor:"1,keyasint"`
+		Max  int           `cbor:"2,keyasint"`
 	}
 	// TrashDone forgets blobs whose shards are gone.
 	TrashDone struct {
