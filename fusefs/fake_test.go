@@ -21,16 +21,19 @@ import (
 type fakeVolume struct {
 	grace time.Duration // how long an inode without links and pins stays
 
-	mu       sync.Mutex
-	inodes   map[twofold.Ino]*fakeInode
-	last     twofold.Ino
-	token    uint64
-	clock    twofold.Time
-	changing map[key]int // what is about to change: it is not leased
-	writes   int         // api.Write calls that were committed
-	room     int64       // bytes that can be written or promised
-	quota    int64       // bytes that all files may have; 0: any
-	locks    *locks.Table
+	mu        sync.Mutex
+	inodes    map[twofold.Ino]*fakeInode
+	last      twofold.Ino
+	token     uint64
+	clock     twofold.Time
+	changing  map[key]int // what is about to change: it is not leased
+	writes    int         // api.Write calls that were committed, and those in batches
+	batches   int         // api.Batch calls that were
+	quick     bool        // batches can not be taken back, nothing has two names: for benchmarks
+	rootLease bool        // the root may be leased as any directory
+	room      int64       // bytes that can be written or promised
+	quota     int64       // bytes that all files may have; 0: any
+	locks     *locks.Table
 
 	sessions twofold.SessionID // how many there were
 }
@@ -130,8 +133,8 @@ func (v *fakeVolume) changed(d *fakeInode) { d.attr.Mtime = v.now(); d.attr.Ctim
 
 func (v *fakeVolume) link(d *fakeInode, name string, in *fakeInode) {
 	d.entries[name], d.sorted = in.attr.Ino, nil
+	in.parent = d.attr.Ino
 	if in.entries != nil {
-		in.parent = d.attr.Ino
 		d.attr.Nlink++
 	}
 	v.changed(d)
@@ -250,6 +253,7 @@ func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) 
 	}
 	for {
 		s.v.mu.Lock()
+		s.alone(ctx, itself(dir)())
 		d, in, err := s.v.entry(dir, name)
 		if errs.Is(err, errs.NotFound) && d.attr.Nlink > 0 {
 			if a := s.grantName(d, name, nil); a.NameLeased {
@@ -266,8 +270,9 @@ func (s *fakeSession) Lookup(ctx context.Context, dir twofold.Ino, name string) 
 			s.v.mu.Unlock()
 			return api.Attr{}, err
 		}
+		dropped := s.alone(ctx, itself(dir, in.attr.Ino)())
 		d, again, err := s.v.entry(dir, name)
-		if err == nil && again == in {
+		if err == nil && again == in && !dropped {
 			a := s.grantName(d, name, in)
 			s.v.mu.Unlock()
 			return a, s.before("lookedup", dir) // a hook can hold the answer up
@@ -284,6 +289,10 @@ func (s *fakeSession) GetAttr(ctx context.Context, ino twofold.Ino) (api.Attr, e
 	if err != nil {
 		s.v.mu.Unlock()
 		return api.Attr{}, err
+	}
+	if s.alone(ctx, itself(ino)()) {
+		s.v.mu.Unlock()
+		return s.GetAttr(ctx, ino)
 	}
 	in, err := s.v.get(ino)
 	if err != nil {
@@ -407,7 +416,7 @@ func (s *fakeSession) Link(ctx context.Context, ino, dir twofold.Ino, name strin
 	if !errs.Is(err, errs.NotFound) {
 		return api.Attr{}, err
 	}
-	if in.attr.Nlink == 0 && !in.unnamed {
+	if in.attr.Nlink == 0 && !in.unnamed || d.attr.Nlink == 0 {
 		return api.Attr{}, fail(errs.NotFound)
 	}
 	in.unnamed = false
@@ -468,6 +477,12 @@ func (s *fakeSession) Rename(ctx context.Context, oldDir twofold.Ino, oldName st
 	nd, over, err := s.v.entry(newDir, newName)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return err
+	}
+	if nd.attr.Nlink == 0 {
+		return fail(errs.NotFound)
+	}
+	if flags == 1 && over != nil { // first, as the volume does
+		return fail(errs.Exists)
 	}
 	for p := nd; in.entries != nil && p != nil && p.attr.Ino != twofold.RootIno; p = s.v.inodes[p.parent] {
 		if p == in {
@@ -535,6 +550,7 @@ func (s *fakeSession) ReadDir(ctx context.Context, dir twofold.Ino, cursor strin
 
 // readDir lists; v.mu is held, and is not on return.
 func (s *fakeSession) readDir(ctx context.Context, dir twofold.Ino, cursor string, most int, attrs bool) ([]api.DirEntry, bool, error) {
+	s.alone(ctx, itself(dir)())
 	d, err := s.v.dir(dir)
 	if err != nil {
 		s.v.mu.Unlock()
@@ -555,6 +571,9 @@ func (s *fakeSession) readDir(ctx context.Context, dir twofold.Ino, cursor strin
 	names = slices.Clone(names)
 	for _, name := range names {
 		in := s.v.inodes[d.entries[name]]
+		if attrs && s.alone(ctx, itself(in.attr.Ino)()) {
+			return s.readDir(ctx, dir, cursor, most, attrs)
+		}
 		if attrs && in.holder != nil && in.holder != s {
 			s.v.mu.Unlock()
 			if err := s.recall(ctx, in.attr.Ino); err != nil {

@@ -48,6 +48,7 @@ func (s *fakeSession) Read(ctx context.Context, ino twofold.Ino, off int64, p []
 	}
 	err := s.recall(ctx, ino)
 	defer s.v.mu.Unlock()
+	s.alone(ctx, itself(ino)())
 	if err != nil {
 		return 0, err
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"twofold"
-	"twofold/internal/errs"
 	"twofold/volume/api"
 )
 
@@ -31,6 +30,7 @@ func (s *fakeSession) cutOff(t time.Time) {
 // returns its attributes; v.mu is held.
 func (s *fakeSession) grant(in *fakeInode) api.Attr {
 	a := in.attr
+	a.Home = s.v.home(in)
 	if s.caches && s.v.changing[key{ino: a.Ino}] == 0 && (in.holder == nil || in.holder == s) {
 		in.readers[s] = true
 		a.Leased = true
@@ -92,6 +92,10 @@ func (s *fakeSession) change(ctx context.Context, ino twofold.Ino, targets func(
 			s.recall(ctx, ino)
 		} else {
 			v.mu.Lock()
+		}
+		if s.alone(ctx, targets()) {
+			v.mu.Unlock()
+			continue
 		}
 		asks := make(map[*fakeSession][]api.Stale)
 		for _, t := range targets() {
@@ -185,18 +189,4 @@ func (s *fakeSession) reads(ino twofold.Ino) bool {
 	defer s.v.mu.Unlock()
 	in := s.v.inodes[ino]
 	return in != nil && in.readers[s]
-}
-
-// The fake volume gives no write leases of directories.
-
-func (s *fakeSession) AcquireDir(context.Context, twofold.Ino) (api.DirLease, error) {
-	return api.DirLease{}, errs.Newf("fake.AcquireDir", errs.Unsupported, "no leases of directories")
-}
-
-func (s *fakeSession) Inos(context.Context, int) (twofold.Ino, int, error) {
-	return 0, 0, errs.Newf("fake.Inos", errs.Unsupported, "no leases of directories")
-}
-
-func (s *fakeSession) Batch(context.Context, api.Batch) (api.BatchResult, error) {
-	return api.BatchResult{Failed: -1}, errs.Newf("fake.Batch", errs.Unsupported, "no leases of directories")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"twofold"
+	"twofold/fusefs/behind"
 	"twofold/internal/errs"
 	"twofold/volume/api"
 )
@@ -17,7 +18,8 @@ import (
 // ops_*.go; ops.go lists them.
 type fsys struct {
 	files  api.Files
-	leased *leased // files, where read leases are known of
+	leased *leased       // files, where read leases are known of
+	behind *behind.Files // below it: what makes changes later; nil: nothing does
 	cache  *cache
 	opts   Options
 	log    *slog.Logger
@@ -221,6 +223,9 @@ func (f *fsys) flushAll(ctx context.Context) (first error) {
 		if first == nil {
 			first = err
 		}
+	}
+	if err := f.allDurable(ctx); first == nil {
+		first = err
 	}
 	return first
 }

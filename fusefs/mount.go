@@ -11,6 +11,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"twofold"
+	"twofold/fusefs/behind"
 	"twofold/internal/errs"
 	"twofold/volume/api"
 )
@@ -33,10 +34,18 @@ func Mount(opts Options, files api.Files) (*Server, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
+	var wb *behind.Files
+	if opts.WriteBehind && !opts.ReadOnly && opts.CachedUntil != nil {
+		wb = behind.New(files, behind.Options{CachedUntil: opts.CachedUntil, Root: opts.Root, Log: opts.Log})
+		files = wb
+	}
 	f := newFsys(opts, opts.view(files))
+	if f.behind = wb; wb != nil {
+		wb.Holder(holder{f})
+	}
 	fs, err := mount(f, &opts)
 	if err != nil {
-		f.stop()
+		f.stopAll()
 		return nil, err
 	}
 	s := &Server{f: f, fuse: fs, mountpoint: opts.Mountpoint, log: opts.Log, over: make(chan struct{})}

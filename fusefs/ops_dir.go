@@ -68,8 +68,12 @@ func (f *fsys) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 // ReleaseDir ends one.
 func (f *fsys) ReleaseDir(in *fuse.ReleaseIn) { f.handles.dropDir(in.Fh) }
 
-// FsyncDir has nothing to do: what changed a directory was durable when it returned.
-func (f *fsys) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
+// FsyncDir is fsync(2) of a directory.
+func (f *fsys) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	ctx := f.request(cancel, in.Pid, graceChange)
+	defer ctx.end()
+	return errno(f.durable(ctx, twofold.Ino(in.NodeId)))
+}
 
 // ReadDir is getdents(2).
 func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {

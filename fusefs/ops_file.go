@@ -186,7 +186,12 @@ func (f *fsys) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 
 // Fsync is fsync(2) and fdatasync(2).
 func (f *fsys) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return f.sync(cancel, in.Pid, in.Fh)
+	if st := f.sync(cancel, in.Pid, in.Fh); !st.Ok() {
+		return st
+	}
+	ctx := f.request(cancel, in.Pid, graceChange)
+	defer ctx.end()
+	return errno(f.durable(ctx, twofold.Ino(in.NodeId)))
 }
 
 func (f *fsys) sync(cancel <-chan struct{}, pid uint32, fh uint64) fuse.Status {

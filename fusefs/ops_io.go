@@ -55,7 +55,9 @@ func (f *fsys) Writev(cancel <-chan struct{}, in *fuse.WriteIn, data [][]byte) (
 		kill:   in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0,
 	})
 	if err == nil && in.Flags&syscall.O_DSYNC != 0 && !cached {
-		err = file.sync(ctx)
+		if err = file.sync(ctx); err == nil {
+			err = f.durable(ctx, file.n.ino)
+		}
 	}
 	return uint32(n), errno(err)
 }

@@ -45,6 +45,10 @@ type Options struct {
 	// are no read leases, and nothing is cached. It is called often, and must be quick.
 	CachedUntil func() time.Time
 
+	// WriteBehind makes changes of names in the mount's process, where the store lets it, and
+	// commits them later: see package behind. It needs CachedUntil.
+	WriteBehind bool
+
 	Log *slog.Logger // default: discards
 
 	noACL        bool          // as with a kernel that does no POSIX ACLs; for tests

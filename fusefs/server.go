@@ -25,7 +25,12 @@ const settleTime = 30 * time.Second
 
 // Holder is what the session behind the mount's api.Files calls back. It works from
 // the moment Mount returns until Wait does.
-func (s *Server) Holder() api.Holder { return holder{s.f} }
+func (s *Server) Holder() api.Holder {
+	if s.f.behind != nil {
+		return s.f.behind.Holder(holder{s.f})
+	}
+	return holder{s.f}
+}
 
 // Mountpoint is where it is mounted: absolute, without symbolic links.
 func (s *Server) Mountpoint() string { return s.mountpoint }
@@ -73,6 +78,9 @@ func (s *Server) serve() {
 	for _, file := range s.f.handles.rest() {
 		file.close(ctx)
 		s.f.unref(file.n)
+	}
+	if err := s.f.closeBehind(ctx); err != nil {
+		s.log.Error("changes are lost with the mount", "mountpoint", s.mountpoint, "err", err)
 	}
 	s.outlive(last)
 	s.f.stop()

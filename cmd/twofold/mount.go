@@ -98,6 +98,7 @@ type mountCommandFlags struct {
 	endpoint string
 	readOnly bool
 	noExec   bool
+	noBehind bool
 	mountFlags
 	credentialFlags
 	logFlags
@@ -155,6 +156,7 @@ For mount(8) and fstab(5), make the link /sbin/mount.fuse.twofold to this progra
 	}
 	c.Flags().StringVar(&f.endpoint, "endpoint", defaultSource, "`URL` of the server, where no SOURCE is given")
 	c.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse changes through this mount")
+	c.Flags().BoolVar(&f.noBehind, "no-write-behind", false, "commit each change of a name before it is answered")
 	c.Flags().BoolVar(&f.noExec, "no-exec", false, "let nothing in the mount be executed")
 	f.mountFlags.add(c.Flags())
 	f.credentialFlags.add(c.Flags())

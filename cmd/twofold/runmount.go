@@ -106,7 +106,7 @@ func (f *mountCommandFlags) options(dir string, log *slog.Logger) (fusefs.Option
 	}
 	return fusefs.Options{
 		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther, Pages: f.pages,
-		UID: uid, GID: gid, Umask: umask, Log: log,
+		UID: uid, GID: gid, Umask: umask, Log: log, WriteBehind: !f.noBehind,
 	}, nil
 }
 

@@ -46,6 +46,7 @@ func TestKill(t *testing.T) {
 	l := newLoad(r, 6, seed, mix{big: 2})
 	for round := range *campaign.rounds {
 		v := []victim{server, both, mount}[round%3]
+		r.keepsMount.Store(v == server)
 		began := time.Now()
 		l.during(func() {
 			time.Sleep(time.Duration(rng.Int64N(int64(2 * time.Second))))

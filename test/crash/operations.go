@@ -227,7 +227,7 @@ func (w *worker) expect(err, want error, format string, args ...any) error {
 
 func (w *worker) opMkdir() error {
 	d := w.someDir()
-	err := os.Mkdir(w.r.path(w.key(d)), 0o755)
+	err := w.durably(os.Mkdir(w.r.path(w.key(d)), 0o755), d)
 	if _, there := w.world().names[d]; there {
 		return w.expect(err, os.ErrExist, "mkdir %s", d)
 	}
@@ -242,7 +242,7 @@ func (w *worker) opRmdir() error {
 		err := w.r.remove(w.key(d) + "/")
 		return w.step(err, func(x *world) { delete(x.names, d) }, "DELETE %s/", d)
 	}
-	err := rmdir(w.r.path(w.key(d)))
+	err := w.durably(rmdir(w.r.path(w.key(d))), d)
 	switch {
 	case !there:
 		return w.expect(err, os.ErrNotExist, "rmdir %s", d)
@@ -255,7 +255,7 @@ func (w *worker) opRmdir() error {
 func (w *worker) opUnlink() error {
 	p := w.somePath()
 	_, there := w.world().names[p]
-	err := os.Remove(w.r.path(w.key(p)))
+	err := w.durably(os.Remove(w.r.path(w.key(p))), p)
 	if !there {
 		return w.expect(err, os.ErrNotExist, "unlink %s", p)
 	}
@@ -267,7 +267,7 @@ func (w *worker) opRename() error {
 	if from == "" || from == to {
 		return nil
 	}
-	err := os.Rename(w.r.path(w.key(from)), w.r.path(w.key(to)))
+	err := w.durably(os.Rename(w.r.path(w.key(from)), w.r.path(w.key(to))), from, to)
 	return w.step(err, func(x *world) { x.rename(from, to) }, "rename %s to %s", from, to)
 }
 
@@ -277,7 +277,7 @@ func (w *worker) opRenameDir() error {
 	if from == "" || from == to {
 		return nil
 	}
-	err := renameDir(w.r.path(w.key(from)), w.r.path(w.key(to)))
+	err := w.durably(renameDir(w.r.path(w.key(from)), w.r.path(w.key(to))), from, to)
 	if _, there := w.world().names[to]; there && len(w.world().below(to)) > 0 {
 		return w.expect(err, errNotEmpty, "rename %s/ to %s/", from, to)
 	}
@@ -289,7 +289,7 @@ func (w *worker) opLink() error {
 	if from == "" {
 		return nil
 	}
-	err := os.Link(w.r.path(w.key(from)), w.r.path(w.key(to)))
+	err := w.durably(os.Link(w.r.path(w.key(from)), w.r.path(w.key(to))), to)
 	if _, there := w.world().names[to]; there {
 		return w.expect(err, os.ErrExist, "link %s to %s", from, to)
 	}

@@ -43,6 +43,9 @@ type rig struct {
 	mu   sync.Mutex
 	up   chan struct{} // closed while everything serves
 	fail chan struct{} // closed after the first violation
+
+	keepsMount atomic.Bool // the mount will not be killed
+
 	once sync.Once
 }
 

@@ -107,7 +107,7 @@ func (s *shared) operation(w *worker) error {
 		if errors.Is(err, os.ErrNotExist) {
 			err = nil
 		}
-		return s.done(w, a, err, "unlink "+key)
+		return s.done(w, a, w.durablyAt(err, key), "unlink "+key)
 	default:
 		return s.replace(w, key)
 	}
@@ -123,7 +123,7 @@ func (s *shared) replace(w *worker, key string) error {
 		return s.done(w, nil, err, "write "+tmp)
 	}
 	a := s.begin(key, &assignment{c: c})
-	return s.done(w, a, os.Rename(tmp, w.r.path(key)), "rename over "+key)
+	return s.done(w, a, w.durablyAt(os.Rename(tmp, w.r.path(key)), key), "rename over "+key)
 }
 
 func writeSynced(path string, b []byte) error {

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +14,30 @@ func rmdir(path string) error { return unix.Rmdir(path) }
 // renameDir is rename(2) without what os.Rename adds for directories.
 func renameDir(from, to string) error { return unix.Rename(from, to) }
 
+// durably makes what was done to names durable, where the mount is going to be killed: the
+// mount commits later what it does in directories that nobody else looks at, and its death
+// takes that along, as a crash takes along what was not synced on any file system. A server's
+// death takes nothing along: then it is left to the mount.
+func (w *worker) durably(err error, names ...string) error {
+	for _, name := range names {
+		err = w.durablyAt(err, w.key(name))
+	}
+	return err
+}
+
+// durablyAt is durably of a key.
+func (w *worker) durablyAt(err error, key string) error {
+	if err != nil || w.r.keepsMount.Load() {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(w.r.path(key)))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
 // maxWrite is the most bytes of one write(2) here.
 const maxWrite = 128 << 10
 
@@ -22,6 +47,11 @@ func (w *worker) open(p string, flags int) (*held, error) {
 	id, there := x.names[p]
 	h := &held{mounts: w.r.mounts.Load()}
 	f, err := os.OpenFile(w.r.path(w.key(p)), flags|os.O_RDWR|os.O_CREATE, 0o644)
+	if !there && err == nil {
+		if err = w.durably(nil, p); err != nil {
+			f.Close()
+		}
+	}
 	err = w.step(err, func(x *world) {
 		switch {
 		case !there:
