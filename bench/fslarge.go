@@ -42,6 +42,18 @@ func (r *randomFile) open(name string) (*os.File, error) {
 	return f, nil
 }
 
+// openAgain opens the file, if it is not, for reading only and with the pages that there are.
+func (r *randomFile) openAgain(name string) (*os.File, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.f != nil {
+		return r.f, nil
+	}
+	f, err := os.Open(name)
+	r.f = f
+	return f, err
+}
+
 func (r *randomFile) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +69,16 @@ func (l *FSLoad) largeSteps() []Step {
 	name := filepath.Join(l.dir, "large")
 	at := func() int64 { return rand.Int64N(max(1, o.LargeSize/randomSize)) * randomSize }
 	read := func(int) error {
+		l.read.close()
 		f, err := l.large.open(name)
+		if err != nil {
+			return err
+		}
+		_, err = f.ReadAt(make([]byte, min(randomSize, o.LargeSize)), at())
+		return err
+	}
+	again := func(int) error {
+		f, err := l.read.openAgain(name)
 		if err != nil {
 			return err
 		}
@@ -76,7 +97,9 @@ func (l *FSLoad) largeSteps() []Step {
 	}
 	steps := []Step{
 		step("write+fsync "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.writeLarge(name) }),
-		step("read "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.readLarge(name) }),
+		step("read "+size(int(o.LargeSize)), 1, 1, o.LargeSize, func(int) error { return l.readLarge(name, true) }),
+		step("read "+size(int(o.LargeSize))+" again", 1, 1, o.LargeSize, func(int) error { return l.readLarge(name, false) }),
+		step("random read 4 KiB again", 1, o.RandomCount/4, randomSize, again),
 		step("random read 4 KiB", 1, o.RandomCount/4, randomSize, read),
 	}
 	if o.Clients > 1 {
@@ -103,14 +126,17 @@ func (l *FSLoad) writeLarge(name string) error {
 	return f.Sync()
 }
 
-func (l *FSLoad) readLarge(name string) error {
+// readLarge reads the large file; drop has the kernel forget its pages first.
+func (l *FSLoad) readLarge(name string, drop bool) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		return fmt.Errorf("%s: fadvise: %w", name, err)
+	if drop {
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			return fmt.Errorf("%s: fadvise: %w", name, err)
+		}
 	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, f, make([]byte, 1<<20))
 	if err == nil && n != l.o.LargeSize {

@@ -28,6 +28,7 @@ type FSLoad struct {
 	small []byte
 	block []byte
 	large randomFile // open between the steps at random places
+	read  randomFile // open for reading only, in the step that reads again at random places
 }
 
 var _ Workload = (*FSLoad)(nil)
@@ -47,6 +48,7 @@ func NewFSLoad(dir string, o FSOptions) (*FSLoad, error) {
 // Close removes the directory.
 func (l *FSLoad) Close() error {
 	l.large.close()
+	l.read.close()
 	return os.RemoveAll(l.dir)
 }
 
@@ -111,6 +113,7 @@ func (l *FSLoad) readSmall(name string) error {
 // Clean implements Workload.
 func (l *FSLoad) Clean(_ context.Context, r int) error {
 	l.large.close()
+	l.read.close()
 	entries, err := os.ReadDir(l.dir)
 	for _, e := range entries {
 		if err == nil {

@@ -51,7 +51,7 @@ func TestFSLoad(t *testing.T) {
 	Report(&out, targets, res)
 	for _, want := range []string{
 		"mkdir, 1 client", "create 100 B, 1 client", "create 100 B, 4 clients", "open+read 100 B, 4 clients",
-		"stat, 4 clients", "rename, 1 client", "unlink, 4 clients", "write+fsync", "random read 4 KiB, 1 client",
+		"stat, 4 clients", "rename, 1 client", "unlink, 4 clients", "write+fsync", "random read 4 KiB, 1 client", "random read 4 KiB again, 1 client",
 		"random read 4 KiB, 4 clients", "random write+fdatasync 4 KiB, 4 clients", "untar, 1 client", "git clone, 1 client",
 	} {
 		if !strings.Contains(out.String(), want) {

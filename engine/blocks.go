@@ -4,9 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"twofold/engine/drive"
 	"twofold/engine/erasure"
-	"twofold/internal/errs"
 )
 
 // block is a verified block in memory that is lent: who has it calls release, once.
@@ -65,14 +63,21 @@ func (bs *blocks) close() {
 	}
 }
 
-// gatherBlocks reads blocks of stripe i: those of want, or as many others as there
-// are data shards. The caller closes what it returns without an error.
-func (b *BlobReader) gatherBlocks(ctx context.Context, i int64, want erasure.Set) (*blocks, erasure.Set, error) {
+// part is the bytes [from, to) of each block of a stripe.
+type part struct {
+	stripe   int64
+	from, to int
+}
+
+func (p part) len() int { return p.to - p.from }
+
+// gatherBlocks reads a part of blocks: those of want, or as many others as there are
+// data shards. The caller closes what it returns without an error.
+func (b *BlobReader) gatherBlocks(ctx context.Context, p part, want erasure.Set) (*blocks, erasure.Set, error) {
 	bs := new(blocks)
-	blockLen := b.coder.BlockLen(b.stripeContent(i))
 	g := b.gather(want)
 	g.op = func(ctx context.Context, shard int) error {
-		bl, err := b.sources[shard].readBlock(ctx, b, i, blockLen)
+		bl, err := b.sources[shard].readBlock(ctx, b, p)
 		if err == nil {
 			bs.put(shard, bl)
 		}
@@ -86,10 +91,12 @@ func (b *BlobReader) gatherBlocks(ctx context.Context, i int64, want erasure.Set
 	return bs, got.good, nil
 }
 
-// rebuild returns a stripe of n bytes that has the wanted data blocks, computed from
-// the good ones where they were not read.
-func (b *BlobReader) rebuild(bs *blocks, good erasure.Set, n int, want erasure.Set) (*erasure.Stripe, error) {
+// rebuild returns a stripe that has the wanted data blocks, computed from the good ones
+// where they were not read. Its blocks are the parts that were read: byte n of each
+// block is coded with byte n of the others, and with no other byte.
+func (b *BlobReader) rebuild(bs *blocks, good erasure.Set, p part, want erasure.Set) (*erasure.Stripe, error) {
 	whole := good.Contains(want)
+	n := p.len() * b.coder.Data()
 	var st *erasure.Stripe
 	if whole {
 		st = b.e.pool.Data(b.coder, n)
@@ -110,29 +117,4 @@ func (b *BlobReader) rebuild(bs *blocks, good erasure.Set, n int, want erasure.S
 		return nil, err
 	}
 	return st, nil
-}
-
-// lend reads a block through a reader, into its memory where it lends that.
-func (e *Engine) lend(ctx context.Context, r drive.ShardReader, i int64, blockLen int) (block, error) {
-	var bl block
-	var err error
-	if l, ok := r.(drive.BlockLender); ok {
-		bl.data, bl.release, err = l.LendBlock(ctx, i)
-	} else {
-		var one *erasure.Coder
-		if one, err = e.Coder(1, 0); err != nil {
-			return block{}, err
-		}
-		st := e.pool.Data(one, blockLen)
-		var n int
-		n, err = r.ReadBlocks(ctx, i, 1, st.Content())
-		bl = block{st.Content()[:n], st.Release}
-	}
-	if err == nil && len(bl.data) != blockLen {
-		err = errs.Newf("engine.read", errs.Corrupt, "block %d has %d bytes, not %d", i, len(bl.data), blockLen)
-	}
-	if err != nil && bl.release != nil {
-		bl.release()
-	}
-	return bl, err
 }

@@ -51,8 +51,6 @@ type Options struct {
 	WriteTimeout time.Duration
 	// OpenReaders is the most blobs whose shards ReadAt keeps open. Default 128.
 	OpenReaders int
-	// CacheBytes bounds the verified blocks that ReadAt keeps. Default 32 MiB.
-	CacheBytes int64
 }
 
 // SetConfig is one erasure set: 1 to 16 drives in their order, and the parity of a
@@ -70,7 +68,6 @@ type Engine struct {
 	pool   erasure.Pool
 	ahead  ahead
 	cache  *readerCache
-	blocks *blockCache
 	damage atomic.Pointer[func(Damage)]
 
 	mu     sync.RWMutex // guards what follows
@@ -88,14 +85,12 @@ func Open(o Options) (*Engine, error) {
 	setDefault(&o.Grace, 3*time.Second)
 	setDefault(&o.WriteTimeout, 30*time.Second)
 	setDefault(&o.OpenReaders, 128)
-	setDefault(&o.CacheBytes, 32<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
 		opts:   o,
 		log:    o.Logger,
-		blocks: newBlockCache(o.CacheBytes),
 		sets:   make(map[twofold.SetID]*set),
 		coders: make(map[[2]int]*erasure.Coder),
 	}
@@ -109,7 +104,7 @@ func Open(o Options) (*Engine, error) {
 	return e, nil
 }
 
-func setDefault[T int | int64 | time.Duration](p *T, d T) {
+func setDefault[T int | time.Duration](p *T, d T) {
 	if *p <= 0 {
 		*p = d
 	}

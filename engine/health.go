@@ -124,7 +124,7 @@ func (e *Engine) Room(ctx context.Context) (room uint64) {
 		u := s.space.usage
 		s.space.mu.Unlock()
 		if spare := min(u.Total/32, maxSpare); u.Free > spare {
-			room += (u.Free - spare) / uint64(len(s.at)-s.parity) * uint64(p.Data)
+			room += drive.ContentOf(u.Free-spare) / uint64(len(s.at)-s.parity) * uint64(p.Data)
 		}
 	}
 	return room

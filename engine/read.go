@@ -206,20 +206,6 @@ func (b *BlobReader) run(ctx context.Context, g *gather) (gathered, error) {
 	return g.run(ctx)
 }
 
-// stripe reads stripe i so that bytes [lo, hi) of its content are there. The caller
-// releases it.
-func (b *BlobReader) stripe(ctx context.Context, i int64, lo, hi int) (*erasure.Stripe, error) {
-	n := b.stripeContent(i)
-	blockLen := b.coder.BlockLen(n)
-	want := erasure.Span(lo/blockLen, (hi-1)/blockLen+1)
-	bs, got, err := b.gatherBlocks(ctx, i, want)
-	if err != nil {
-		return nil, err
-	}
-	defer bs.close()
-	return b.rebuild(bs, got, n, want)
-}
-
 // stripeContent is the length of stripe i's content.
 func (b *BlobReader) stripeContent(i int64) int {
 	size := int64(b.stripeLen.Load())
@@ -233,11 +219,13 @@ func (b *BlobReader) ReadAt(ctx context.Context, p []byte, off int64) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	done := 0
-	err = b.stripes(ctx, off, n, func(c []byte) error {
-		done += copy(p[done:], c)
-		return nil
-	})
+	done, err := b.readNow(p[:n], off)
+	if err == nil {
+		err = b.stripes(ctx, off+int64(done), n-int64(done), func(c []byte) error {
+			done += copy(p[done:], c)
+			return nil
+		})
+	}
 	if err == nil && done < len(p) {
 		err = io.EOF
 	}

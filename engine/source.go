@@ -69,13 +69,13 @@ func transient(err error) bool {
 	return true
 }
 
-// readBlock reads block i, all of its blockLen bytes.
-func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, blockLen int) (block, error) {
+// readBlock reads a part of the shard's block.
+func (s *source) readBlock(ctx context.Context, b *BlobReader, p part) (block, error) {
 	r, err := s.open(ctx, b)
 	if err != nil {
 		return block{}, err
 	}
-	bl, err := b.e.lend(ctx, r, i, blockLen)
+	data, release, err := r.LendBlock(ctx, p.stripe, p.from, p.to)
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case errs.Is(err, errs.Corrupt):
@@ -86,7 +86,7 @@ func (s *source) readBlock(ctx context.Context, b *BlobReader, i int64, blockLen
 	default:
 		s.reopen(r) // a drive that went and came back has its files anew
 	}
-	return bl, err
+	return block{data, release}, err
 }
 
 // reopen makes the next read open the shard again, unless somebody did already.

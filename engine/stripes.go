@@ -89,27 +89,33 @@ type piece struct {
 	err    error
 }
 
-// piece reads what stripe i has of [off, off+n).
+// piece reads what stripe i has of [off, off+n): of one block no more than that.
 func (b *BlobReader) piece(ctx context.Context, i, off, n int64) piece {
 	size := int64(b.stripeLen.Load())
 	lo := int(max(0, off-i*size))
 	hi := int(min(size, off+n-i*size))
-	length := b.stripeContent(i)
-	blockLen := b.coder.BlockLen(length)
-	want := erasure.Span(lo/blockLen, (hi-1)/blockLen+1)
-	all, got, err := b.gatherBlocks(ctx, i, want)
+	blockLen := b.coder.BlockLen(b.stripeContent(i))
+	first, last := lo/blockLen, (hi-1)/blockLen
+	part := part{stripe: i, from: 0, to: blockLen}
+	if first == last {
+		part.from, part.to = lo-first*blockLen, hi-first*blockLen
+	}
+	want := erasure.Span(first, last+1)
+	all, got, err := b.gatherBlocks(ctx, part, want)
 	if err != nil {
 		return piece{err: err}
 	}
 	defer all.close()
 	if !got.Contains(want) {
-		st, err := b.rebuild(all, got, length, want)
-		return piece{st: st, lo: lo, hi: hi, err: err}
+		st, err := b.rebuild(all, got, part, want)
+		at := first * part.len()
+		return piece{st: st, lo: at + lo - first*blockLen - part.from, hi: at + hi - first*blockLen - part.from, err: err}
 	}
 	p := piece{blocks: make([]block, 0, want.Len())}
-	for s := lo / blockLen; s*blockLen < hi; s++ {
+	for s := first; s <= last; s++ {
 		bl := all.take(s)
-		bl.data = bl.data[max(0, lo-s*blockLen):min(blockLen, hi-s*blockLen)]
+		at := s*blockLen + part.from // of its data, in the stripe
+		bl.data = bl.data[max(0, lo-at):min(len(bl.data), hi-at)]
 		p.blocks = append(p.blocks, bl)
 	}
 	return p

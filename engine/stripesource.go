@@ -25,7 +25,14 @@ func (b *BlobReader) Stripe(ctx context.Context, i int64) (*erasure.Stripe, erro
 	}
 	defer b.release()
 	n := b.stripeContent(i)
-	st, err := b.stripe(ctx, i, 0, n)
+	data := erasure.Span(0, b.coder.Data())
+	all := part{i, 0, b.coder.BlockLen(n)}
+	bs, got, err := b.gatherBlocks(ctx, all, data)
+	if err != nil {
+		return nil, err
+	}
+	defer bs.close()
+	st, err := b.rebuild(bs, got, all, data)
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,8 @@ func (e *Engine) startWrite(ctx context.Context, s *set, o WriteOptions) (*write
 	}
 	h := drive.ShardHeader{
 		Cluster: e.opts.Cluster, Blob: o.ID, Set: o.Set,
-		Data: uint8(p.Data), Parity: uint8(p.Parity), Stripe: erasure.StripeSize, Created: twofold.Now(),
+		Data: uint8(p.Data), Parity: uint8(p.Parity), Stripe: erasure.StripeSize, Piece: drive.PieceLen,
+		Created: twofold.Now(),
 	}
 	w.startShards(h, p.use)
 	return w, nil

@@ -12,8 +12,9 @@ import (
 // are read in sequence. What was read ahead is used only if the volume says, when it
 // is asked for, that the file still has the version that it had before the bytes
 // were read: so they are those of that moment, whoever may have changed the file
-// meanwhile. That question costs a round trip, but no drive, and no bytes. Under
-// the mount's own write lease nothing is read ahead.
+// meanwhile. Under a read lease the mount knows that itself; else the question costs a
+// round trip, but no drive, and no bytes. Under the mount's own write lease nothing is
+// read ahead.
 const (
 	aheadPiece  = 1 << 20   // most bytes of one read
 	aheadLeast  = 128 << 10 // and least, where the file has as many

@@ -64,6 +64,7 @@ func TestReadAhead(t *testing.T) {
 	f, err := os.Open(m.path("f"))
 	must(t, err)
 	defer f.Close()
+	asked := m.count("GetAttr")
 	got, p := []byte(nil), make([]byte, step)
 	for i := 0; ; i++ {
 		if i == 3 {
@@ -82,6 +83,10 @@ func TestReadAhead(t *testing.T) {
 	calls := m.count("Read")
 	if calls > size/step/2 {
 		t.Errorf("%d reads of the volume for %d of the file", calls, size/step)
+	}
+	// The version that pieces must have is known under the read lease.
+	if n := m.count("GetAttr") - asked; n > 1 {
+		t.Errorf("the volume was asked for attributes %d times", n)
 	}
 	for i := range 20 {
 		off := (i * 7 % 20) * (size / 20)

@@ -27,27 +27,32 @@ func (f *fsys) entryOut(dir twofold.Ino, name string, a api.Attr, out *fuse.Entr
 // asked for behind the moment m.
 func (f *fsys) lookedUp(dir twofold.Ino, name string, a api.Attr, m uint64, out *fuse.EntryOut) {
 	f.entryOut(dir, name, a, out)
-	out.SetAttrTimeout(f.attrTimeout(a.Ino, m))
+	out.SetAttrTimeout(f.attrTimeout(a, m))
 }
 
 // attrTimeout is how long the kernel may keep attributes that were asked for behind the
-// moment m: not at all while this mount decides about size and times, or while the kernel
-// may have an ACL of before.
-func (f *fsys) attrTimeout(ino twofold.Ino, m uint64) time.Duration {
-	if n := f.known(ino); n != nil {
+// moment m: not at all while this mount decides about size and times, while the content is
+// about to change, while the kernel may have pages or an ACL of before.
+func (f *fsys) attrTimeout(a api.Attr, m uint64) time.Duration {
+	n := f.known(a.Ino)
+	if n != nil {
 		defer f.unref(n)
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.lease != leaseNone || n.mappers > 0 {
+		if n.lease != leaseNone || n.mappers > 0 || n.stale != nil || n.paging.gates > 0 {
 			return 0
 		}
 		// With n.mu: a write(2) that begins now finds that the kernel was told.
 	}
-	if f.cache.mayBeOldACL(ino) {
-		go f.tellACL(ino)
+	if f.cache.mayBeOldACL(a.Ino) {
+		go f.tellACL(a.Ino)
 		return 0
 	}
-	return f.cache.grantAttr(ino, m)
+	d := f.cache.grantAttr(a, m)
+	if n != nil && d > 0 {
+		n.paging.given(d)
+	}
+	return d
 }
 
 // stat fills in what stat(2) shows, with the mount's defaults for what was never

@@ -15,6 +15,10 @@ const (
 	gracePages  = 10 * time.Second       // reads into the page cache: failing is SIGBUS for a mapping
 )
 
+// watchAfter is how long a request may take before it is looked whether it is interrupted:
+// a goroutine for each that only waits for its end would be a tenth of a small read's cost.
+const watchAfter = 20 * time.Millisecond
+
 // request is the context of one FUSE request: it ends a grace after the kernel
 // interrupted the request for a signal that ends the caller, or with the mount. end must
 // be called before the request is answered, because go-fuse uses cancel again for the
@@ -25,9 +29,11 @@ type request struct {
 	grace  time.Duration
 	mount  context.Context
 
-	once sync.Once
-	done chan struct{} // made by the first Done
 	over chan struct{} // closed by end
+
+	mu    sync.Mutex    // guards what follows
+	done  chan struct{} // made by the first Done
+	timer *time.Timer   // of watch, from then on
 }
 
 var _ context.Context = (*request)(nil)
@@ -36,16 +42,26 @@ func (f *fsys) request(cancel <-chan struct{}, caller uint32, grace time.Duratio
 	return &request{cancel: cancel, caller: caller, grace: grace, mount: f.ctx, over: make(chan struct{})}
 }
 
-func (r *request) end() { close(r.over) }
+func (r *request) end() {
+	close(r.over)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
 
 func (r *request) Done() <-chan struct{} {
-	r.once.Do(func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done == nil {
 		r.done = make(chan struct{})
-		go r.watch()
-	})
+		r.timer = time.AfterFunc(watchAfter, r.watch)
+	}
 	return r.done
 }
 
+// watch closes done when the time has come; on a goroutine of its own.
 func (r *request) watch() {
 	select {
 	case <-r.over:

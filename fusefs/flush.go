@@ -90,6 +90,7 @@ func (n *node) runFlush() {
 			sum.version = a.Version
 			n.sum = sum
 			n.committed(&l, a)
+			n.fs.buffers.give(&l)
 		} else {
 			n.lose(err)
 		}

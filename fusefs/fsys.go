@@ -33,6 +33,7 @@ type fsys struct {
 	stop context.CancelFunc
 
 	budget   budget
+	buffers  buffers
 	aheads   aheadPool
 	handles  handles
 	released released
@@ -51,6 +52,9 @@ type notifier interface {
 	// InodeNotify makes the kernel write back and forget the pages of a node from
 	// off on, and its attributes; length 0 is all, off -1 attributes only.
 	InodeNotify(node uint64, off, length int64) fuse.Status
+	// InodeNotifyStoreCache puts bytes into the kernel's pages of a node, which grows
+	// with them in the kernel's eyes.
+	InodeNotifyStoreCache(node uint64, off int64, data []byte) fuse.Status
 	// EntryNotify makes the kernel forget a name. It takes the directory's lock.
 	EntryNotify(parent uint64, name string) fuse.Status
 }
@@ -182,6 +186,7 @@ func (f *fsys) flushOld() {
 		case now := <-tick.C:
 			f.flushBefore(now.Add(-f.opts.FlushAge))
 			f.returnPromise(now.Add(-idlePromise))
+			f.buffers.rest(now)
 		}
 	}
 }

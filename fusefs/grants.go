@@ -6,6 +6,7 @@ import (
 
 	"twofold"
 	"twofold/metadata"
+	"twofold/volume/api"
 )
 
 // What the kernel may answer by itself, and until when. It is told a timeout only for
@@ -44,17 +45,17 @@ func (c *cache) grant() (d time.Duration, now time.Time) {
 // that it does not have the inode, it may be about to make it with such an answer, and
 // the timeout is waited for. Answers to SETATTR and to what makes or links an inode
 // are taken unasked: they get none.
-func (c *cache) grantAttr(ino twofold.Ino, m uint64) time.Duration {
+func (c *cache) grantAttr(a api.Attr, m uint64) time.Duration {
 	d, now := c.grant()
 	if d == 0 {
 		return 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	in := c.inodes[ino]
-	if in == nil || !in.valid || !c.marks.untouched(m, key{ino: ino}) {
+	if !c.same(a, m) {
 		return 0
 	}
+	in := c.inodes[a.Ino]
 	in.kernel = c.note(in.kernel, now.Add(d+kernelSlack))
 	c.grants++
 	in.grants = c.grants

@@ -28,6 +28,8 @@ func (k *notices) InodeNotify(uint64, int64, int64) fuse.Status {
 	return k.answer
 }
 
+func (k *notices) InodeNotifyStoreCache(uint64, int64, []byte) fuse.Status { return fuse.OK }
+
 func (k *notices) EntryNotify(uint64, string) fuse.Status { return fuse.OK }
 
 // TestKernelIsToldOnce: what the kernel has forgotten it is not told again, as that would
@@ -41,8 +43,9 @@ func TestKernelIsToldOnce(t *testing.T) {
 	give := func() {
 		t.Helper()
 		m := f.cache.now()
-		f.cache.putAttr(api.Attr{Ino: ino, Type: metadata.TypeFile, Leased: true}, m)
-		if f.cache.grantAttr(ino, m) == 0 {
+		a := api.Attr{Ino: ino, Type: metadata.TypeFile, Leased: true}
+		f.cache.putAttr(a, m)
+		if f.cache.grantAttr(a, m) == 0 {
 			t.Fatal("the kernel is given nothing")
 		}
 		f.cache.mu.Lock()

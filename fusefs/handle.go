@@ -14,6 +14,7 @@ type file struct {
 	writer bool   // open for writing
 	mapper bool   // for reading and writing
 	direct bool   // read(2) and write(2) pass the kernel's pages by
+	paged  bool   // they don't, though they could: see paged.go
 	ahead  *ahead // what was read ahead; nil where the kernel does that
 	seen   uint64 // n.mu: lost bytes that were reported here, see node.tell
 }
@@ -30,6 +31,9 @@ func newFile(n *node, flags uint32) *file {
 // close ends the open file, but for its reference to the node.
 func (f *file) close(ctx context.Context) {
 	f.ahead.close()
+	if f.paged {
+		f.n.pagesUnused()
+	}
 	f.n.close(ctx, f.writer, f.mapper)
 }
 

@@ -33,6 +33,7 @@ func (h holder) Held() (held api.Held) {
 	for _, ino := range h.f.cache.longOpened(time.Now()) {
 		go h.f.leased.pin(h.f.ctx, ino)
 	}
+	h.f.shutAll(h.f.pagedInodes())()
 	sleep(h.f.ctx, time.Until(last)) // at most a second: the kernel can't be told of everything
 	for _, n := range h.f.all() {
 		n.mu.Lock()

@@ -46,6 +46,7 @@ func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 			stale[i].Ino = twofold.RootIno // as subtree has it
 		}
 	}
+	defer f.shutAll(stale)()
 	n := f.cache.invalidate(stale)
 	var wg sync.WaitGroup
 	failed := make(chan error, len(stale))

@@ -36,9 +36,9 @@ func (l *layer) room(n int) bool {
 }
 
 // write puts a copy of p at off, over what was there, and returns how many bytes
-// the layer grew. prealloc asks for a whole flush's buffer at once: it is given
-// for a stream, so that appending doesn't copy.
-func (l *layer) write(off int64, p []byte, prealloc bool) (added int) {
+// the layer grew. from, for a stream, has buffers of a whole flush, so that appending
+// doesn't copy; else it is nil.
+func (l *layer) write(off int64, p []byte, from *buffers) (added int) {
 	i := l.find(off)
 	for len(p) > 0 {
 		if i < len(l.segs) && l.segs[i].Off <= off { // over a run
@@ -54,7 +54,7 @@ func (l *layer) write(off int64, p []byte, prealloc bool) (added int) {
 		if i > 0 && end(l.segs[i-1]) == off {
 			l.segs[i-1].Data = grow(l.segs[i-1].Data, p[:k])
 		} else {
-			l.insert(i, off, p[:k], prealloc)
+			l.insert(i, off, p[:k], from)
 			i++
 		}
 		p, off, added = p[k:], off+int64(k), added+k
@@ -63,12 +63,13 @@ func (l *layer) write(off int64, p []byte, prealloc bool) (added int) {
 	return added
 }
 
-func (l *layer) insert(i int, off int64, p []byte, prealloc bool) {
-	size := len(p)
-	if prealloc {
-		size = max(size, api.MaxIO)
+func (l *layer) insert(i int, off int64, p []byte, from *buffers) {
+	var data []byte
+	if from != nil && len(l.segs) == 0 && len(p) <= api.MaxIO {
+		data = append(from.take(), p...)
+	} else {
+		data = append(make([]byte, 0, len(p)), p...)
 	}
-	data := append(make([]byte, 0, size), p...)
 	l.segs = append(l.segs, api.Segment{})
 	copy(l.segs[i+1:], l.segs[i:])
 	l.segs[i] = api.Segment{Off: off, Data: data}

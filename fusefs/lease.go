@@ -156,6 +156,12 @@ func (n *node) giveBack(token uint64) {
 		}
 	}
 	late := n.drain(token)
+	if n.token == token && n.paging.files > 0 {
+		if n.shut(n.fs.ctx) != nil { // others may change it then
+			return
+		}
+		defer n.reopen()
+	}
 	if n.token != token {
 		return // lost meanwhile
 	}
@@ -340,7 +346,7 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 		n.base = a
 		n.sum.adopt(a)
 		n.taken = n.sum.clone()
-		n.kver = max(n.kver, a.Version)
+		n.see(a.Version)
 	} else if errs.Is(err, errs.Fenced) {
 		n.lose(err)
 		return a, err

@@ -69,6 +69,7 @@ type node struct {
 	kver   uint64        // the version that the kernel's pages are of; 0: not known
 	filled bool          // the kernel may have pages
 	stale  *invalidation // pages that have to go before attributes are told
+	paging paging        // reads of pages
 }
 
 func newNode(f *fsys, ino twofold.Ino) *node { return &node{fs: f, ino: ino} }

@@ -28,7 +28,7 @@ func (f *fsys) SetDebug(bool) {}
 
 // Init has the server, and what the kernel can do, before the first request.
 func (f *fsys) Init(s *fuse.Server) {
-	f.kernel = s
+	f.kernel = noted{s, f}
 	offers := s.KernelSettings().Flags64()
 	f.direct = !f.opts.throughPages && offers&directMmap == directMmap
 	f.acl = !f.opts.noACL && offers&fuse.CAP_POSIX_ACL != 0

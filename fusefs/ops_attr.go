@@ -39,7 +39,13 @@ func (f *fsys) current(ctx context.Context, a *api.Attr, moment uint64, pages bo
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.overlay(a) {
-		return true, nil
+		if !pages || n.stale == nil {
+			return true, nil
+		}
+		if err := n.awaitPages(ctx); err != nil {
+			return false, err
+		}
+		return n.overlay(a), nil
 	}
 	if f.released.since(a.Ino, moment) {
 		return false, nil
@@ -56,12 +62,11 @@ func (f *fsys) current(ctx context.Context, a *api.Attr, moment uint64, pages bo
 func (f *fsys) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
-	m := f.cache.now()
-	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
+	a, m, err := f.kernelAttrs(ctx, twofold.Ino(in.NodeId))
 	if err != nil {
 		return errno(err)
 	}
-	out.SetTimeout(f.attrTimeout(a.Ino, m))
+	out.SetTimeout(f.attrTimeout(a, m))
 	f.opts.stat(before(a), &out.Attr)
 	return fuse.OK
 }
@@ -141,6 +146,11 @@ func (f *fsys) setAttr(ctx context.Context, ino twofold.Ino, s api.SetAttr) (api
 	cut := int64(-1)
 	if s.Size != nil {
 		cut = *s.Size
+		reopen, err := n.changing(ctx)
+		if err != nil {
+			return api.Attr{}, err
+		}
+		defer reopen()
 	}
 	return n.exclusive(ctx, false, cut, func(ctx context.Context, token uint64) (api.Attr, error) {
 		s.Token = token

@@ -115,6 +115,9 @@ func (f *fsys) open(ctx context.Context, ino twofold.Ino, flags uint32, kill boo
 	if fresh && !n.decides() {
 		n.see(a.Version)
 	}
+	if f.mayPage(flags) {
+		n.usePages(file)
+	}
 	n.mu.Unlock()
 	// Without FOPEN_NOFLUSH, also for readers: close(2) drops the process's locks.
 	if file.direct {

@@ -20,6 +20,9 @@ func (f *fsys) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	}
 	ctx := f.request(cancel, in.Pid, grace)
 	defer ctx.end()
+	if cached && file.paged {
+		defer file.pageRead()()
+	}
 	before := file.ahead
 	if cached || in.Flags&syscall.O_DIRECT != 0 {
 		before = nil

@@ -44,7 +44,12 @@ func (f *fsys) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Stat
 	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	n := file.n
-	_, err := n.exclusive(ctx, true, -1, func(ctx context.Context, token uint64) (api.Attr, error) {
+	reopen, err := n.changing(ctx)
+	if err != nil {
+		return errno(err)
+	}
+	defer reopen()
+	_, err = n.exclusive(ctx, true, -1, func(ctx context.Context, token uint64) (api.Attr, error) {
 		n.mu.Lock()
 		base, size := n.base, n.size
 		n.mu.Unlock()
@@ -159,6 +164,11 @@ func (f *fsys) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (
 	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	src.n.writeBack()
+	reopen, err := dst.n.changing(ctx)
+	if err != nil {
+		return 0, errno(err)
+	}
+	defer reopen()
 	n, err := f.copyRange(ctx, src.n, dst.n, c)
 	return uint32(n), errno(err)
 }

@@ -13,12 +13,11 @@ import (
 func (f *fsys) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
-	m := f.cache.now()
-	a, err := f.attrs(ctx, twofold.Ino(in.NodeId), true)
+	a, m, err := f.kernelAttrs(ctx, twofold.Ino(in.NodeId))
 	if err != nil {
 		return errno(err)
 	}
-	out.SetTimeout(f.attrTimeout(a.Ino, m))
+	out.SetTimeout(f.attrTimeout(a, m))
 	f.opts.statx(a, &out.Statx)
 	return fuse.OK
 }

@@ -32,8 +32,12 @@ type Options struct {
 	UID, GID uint32
 	Umask    uint32 // files are 0666, directories 0777, without these bits
 
-	MaxDirty int64         // bytes of written data in memory before writers wait; default 256 MiB
-	MaxAhead int64         // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
+	MaxDirty int64 // bytes of written data in memory before writers wait; default 256 MiB
+	MaxAhead int64 // bytes read ahead in memory, where the kernel leaves that to the mount; default 64 MiB
+	// Pages has large files that are opened for reading only read through the kernel's pages:
+	// see paged.go, also for what that costs.
+	Pages bool
+
 	FlushAge time.Duration // written data is committed when it is this old; default 2 s
 
 	// CachedUntil is when the session's read leases end, unless the server is heard of
@@ -47,9 +51,11 @@ type Options struct {
 
 	Log *slog.Logger // default: discards
 
-	noACL        bool      // as with a kernel that does no POSIX ACLs; for tests
-	throughPages bool      // as with a kernel that can't map files opened for direct I/O; for tests
-	requests     io.Writer // is told of each request of the kernel, a line as go-fuse has it; for tests
+	noACL        bool          // as with a kernel that does no POSIX ACLs; for tests
+	leastPaged   int64         // bytes of a file that may be read through the kernel's pages: leastPaged; for tests
+	readTime     time.Duration // of a read(2) of pages: readTime; for tests
+	throughPages bool          // as with a kernel that can't map files opened for direct I/O; for tests
+	requests     io.Writer     // is told of each request of the kernel, a line as go-fuse has it; for tests
 }
 
 func (o *Options) setDefaults() error {
@@ -62,6 +68,12 @@ func (o *Options) setDefaults() error {
 	o.MaxDirty = min(o.MaxDirty, api.MaxPromise/2) // more would not be promised
 	if o.MaxAhead <= 0 {
 		o.MaxAhead = 64 << 20
+	}
+	if o.leastPaged == 0 {
+		o.leastPaged = leastPaged
+	}
+	if o.readTime == 0 {
+		o.readTime = readTime
 	}
 	if o.Source == "" {
 		o.Source = fsName

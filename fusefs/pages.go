@@ -26,6 +26,12 @@ func (n *node) see(v uint64) {
 // wait with awaitPages. n.mu is held.
 func (n *node) invalidate() {
 	n.filled = false
+	n.drop(0, 0)
+}
+
+// drop makes the kernel forget pages from off on, all if length is 0, in the
+// background. n.mu is held.
+func (n *node) drop(off, length int64) {
 	inv := &invalidation{done: make(chan struct{})}
 	before := n.stale
 	n.stale = inv
@@ -35,7 +41,7 @@ func (n *node) invalidate() {
 		if before != nil {
 			<-before.done
 		}
-		n.fs.kernel.InodeNotify(uint64(n.ino), 0, 0)
+		n.fs.kernel.InodeNotify(uint64(n.ino), off, length)
 		n.mu.Lock()
 		if n.stale == inv {
 			n.stale = nil
@@ -47,14 +53,15 @@ func (n *node) invalidate() {
 
 // refresh makes the kernel forget the pages of a range that a direct write has
 // changed, in the background. The kernel drops them before it sends the write; a
-// mapping that loads in between has got the old bytes back. (Linux 6.13 drops them
-// once more behind the write by itself.) n.mu is held.
+// mapping that loads in between, or a read(2) of pages, has got the old bytes back.
+// (Linux 6.13 drops them once more behind the write by itself.) Where nothing is mapped
+// for writing all go, once: they are of other times than the file is now. n.mu is held.
 func (n *node) refresh(off, length int64) {
-	n.fs.again(n)
-	go func() {
-		defer n.fs.unref(n)
-		n.fs.kernel.InodeNotify(uint64(n.ino), off, length)
-	}()
+	if n.mappers == 0 {
+		n.invalidate()
+	} else {
+		n.drop(off, length)
+	}
 }
 
 // agree makes what a direct read has just shown and what mappings show the same:

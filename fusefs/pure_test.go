@@ -14,8 +14,10 @@ import (
 	"twofold/volume/api"
 )
 
-// TestLayer compares a layer with an array of bytes, each written or not.
+// TestLayer compares a layer with an array of bytes, each written or not. Buffers of
+// streams have the bytes of layers before.
 func TestLayer(t *testing.T) {
+	var used buffers
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 64
 		var l layer
@@ -42,12 +44,17 @@ func TestLayer(t *testing.T) {
 					}
 					model[off+i] = int(c) + 1
 				}
-				if got := l.write(int64(off), b, rapid.Bool().Draw(t, "prealloc")); got != want {
+				var from *buffers
+				if rapid.Bool().Draw(t, "stream") {
+					from = &used
+				}
+				if got := l.write(int64(off), b, from); got != want {
 					t.Fatalf("a write grew the layer by %d, want %d", got, want)
 				}
 			}
 			checkLayer(t, &l, model[:])
 		}
+		used.give(&l)
 	})
 }
 
@@ -116,7 +123,7 @@ func TestDigestNeverLies(t *testing.T) {
 						file = append(file, make([]byte, n-len(file))...)
 					}
 					copy(file[off:], b)
-					l.write(int64(off), b, false)
+					l.write(int64(off), b, nil)
 					taken.feed(int64(off), b)
 				}
 				sum := md5.Sum(file)
@@ -198,5 +205,38 @@ func TestDirOffsets(t *testing.T) {
 	}
 	if _, ok := d.cursor(1000); ok {
 		t.Fatal("an offset that was never told is known")
+	}
+}
+
+// TestBuffers: a few flushes' buffers are used again, and are empty; smaller ones are not
+// kept, and none when nobody streams.
+func TestBuffers(t *testing.T) {
+	var b buffers
+	var layers [keptBuffers + 1]layer
+	for i := range layers {
+		layers[i].write(0, []byte("old bytes"), &b)
+	}
+	was := &layers[keptBuffers-1].segs[0].Data[0]
+	for i := range layers {
+		b.give(&layers[i])
+	}
+	if len(b.free) != keptBuffers {
+		t.Errorf("%d are kept", len(b.free))
+	}
+	got := b.take()
+	if len(got) != 0 || cap(got) != api.MaxIO || &got[:1][0] != was {
+		t.Errorf("a buffer of %d bytes, room for %d", len(got), cap(got))
+	}
+	var l layer
+	l.write(0, []byte("few bytes"), nil)
+	if b.give(&l); l.segs[0].Data == nil || len(b.free) != keptBuffers-1 {
+		t.Error("a small buffer is kept")
+	}
+	b.rest(b.last.Add(keptFor))
+	if len(b.free) != keptBuffers-1 {
+		t.Error("it is let go too early")
+	}
+	if b.rest(b.last.Add(keptFor + 1)); b.free != nil {
+		t.Error("it is kept for ever")
 	}
 }

@@ -39,6 +39,12 @@ func (n *node) write(ctx context.Context, c change) (int, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.paging.files > 0 && !c.cached {
+		if err := n.shut(ctx); err != nil {
+			return 0, err
+		}
+		defer n.reopen()
+	}
 	if err := n.admitWrite(ctx, c, size); err != nil {
 		return 0, err
 	}
@@ -124,9 +130,13 @@ func (n *node) take(c change, size int) (added int) {
 		room = int(max(0, min(int64(size), n.size-off)))
 	}
 	at := off
+	var from *buffers
+	if n.stream {
+		from = &n.fs.buffers
+	}
 	for _, b := range c.data {
 		b = b[:min(len(b), room)]
-		added += n.dirty.write(at, b, n.stream)
+		added += n.dirty.write(at, b, from)
 		n.taken.feed(at, b)
 		at, room = at+int64(len(b)), room-len(b)
 	}

@@ -117,6 +117,8 @@ func body(op Op) any {
 		return new(ReserveInos)
 	case OpBatch:
 		return new(Batch)
+	case OpFreeInodes:
+		return new(FreeInodes)
 	}
 	return nil
 }

@@ -150,6 +150,10 @@ func (w *mapWriter) write(c *Write) {
 	w.bool(7, c.KillPriv)
 	w.bool(8, c.Unbounded)
 	w.int(9, int64(c.Atime))
+	if c.Crowd != nil {
+		w.key(10)
+		w.b = appendInt(appendInt(append(w.b, majorArray<<5|2), int64(c.Crowd.Extents)), c.Crowd.Bytes)
+	}
 }
 
 func (w *mapWriter) setAttr(c *SetAttr) {
@@ -349,6 +353,11 @@ func (r *cborReader) write() *Write {
 			c.Unbounded = r.bool()
 		case 9:
 			c.Atime = twofold.Time(r.int())
+		case 10:
+			if r.want(majorArray) != 2 {
+				r.fail(errForm)
+			}
+			c.Crowd = &Crowd{Extents: int(r.int()), Bytes: r.int()}
 		default:
 			r.fail(errField)
 		}

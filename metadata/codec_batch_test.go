@@ -33,6 +33,9 @@ func genBody(t *rapid.T) any {
 		for range rapid.IntRange(0, 3).Draw(t, "holes") {
 			c.Punch = append(c.Punch, Range{Off: i64.Draw(t, "off"), Len: i64.Draw(t, "len")})
 		}
+		if rapid.Bool().Draw(t, "crowd") {
+			c.Crowd = &Crowd{Extents: int(u32.Draw(t, "many")), Bytes: i64.Draw(t, "bytes")}
+		}
 		return c
 	case 2:
 		c := &SetAttr{Ino: ino(), ETag: rapid.String().Draw(t, "etag"), KillPriv: rapid.Bool().Draw(t, "kill")}

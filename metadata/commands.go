@@ -51,6 +51,7 @@ const (
 	OpReserve        Op = 32
 	OpReserveInos    Op = 33
 	OpBatch          Op = 34
+	OpFreeInodes     Op = 35
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -200,6 +201,7 @@ type (
 		SrcBucket  twofold.BucketID `cbor:"7,keyasint,omitempty"`
 		SrcKey     twofold.Key      `cbor:"8,keyasint,omitempty"`
 		SrcCtime   twofold.Time     `cbor:"9,keyasint,omitempty"`
+		Crowd      *Crowd           `cbor:"10,keyasint,omitempty"`
 	}
 	// CreateUpload stores the upload. errs.NoBucket.
 	CreateUpload struct {
@@ -225,6 +227,7 @@ type (
 		Parts   []PartRef        `cbor:"2,keyasint"`
 		Content Content          `cbor:"3,keyasint"`
 		Cond    Conditions       `cbor:"4,keyasint,omitempty"`
+		Crowd   *Crowd           `cbor:"5,keyasint,omitempty"`
 	}
 	// PartRef names a part in CompleteUpload.
 	PartRef struct {
@@ -319,6 +322,7 @@ type (
 		Unbounded bool `cbor:"8,keyasint,omitempty"`
 		// Atime is set where it is not 0: by a utimensat(2) that the bytes were flushed with.
 		Atime twofold.Time `cbor:"9,keyasint,omitempty"`
+		Crowd *Crowd       `cbor:"10,keyasint,omitempty"`
 	}
 	// Tmpfile is open(2) with O_TMPFILE: a regular file in Parent's bucket without a
 	// name, which Link may give it one. It waits for FreeInode like an unlinked one.
@@ -344,6 +348,15 @@ type (
 		Len      int64        `cbor:"5,keyasint"`
 		Mtime    twofold.Time `cbor:"6,keyasint,omitempty"`
 		KillPriv bool         `cbor:"7,keyasint,omitempty"`
+		Crowd    *Crowd       `cbor:"8,keyasint,omitempty"`
+	}
+	// Crowd has a file marked for compaction where the command gives it so many extents
+	// within so many bytes. Without one, as commands were before, only what adds to a
+	// file's content marks it, whatever it adds.
+	Crowd struct {
+		_       struct{} `cbor:",toarray"`
+		Extents int
+		Bytes   int64
 	}
 	// Range is [Off, Off+Len).
 	Range struct {
@@ -380,6 +393,12 @@ type (
 	FreeInode struct {
 		Ino twofold.Ino `cbor:"1,keyasint"`
 		Max int         `cbor:"2,keyasint"`
+	}
+	// FreeInodes is FreeInode of each of Inos, at most 1,000, that has no links; those that
+	// have some, or are gone, are left as they are. Max is for all together. errs.TooLarge.
+	FreeInodes struct {
+		Inos []twofold.Ino `cbor:"1,keyasint"`
+		Max  int           `cbor:"2,keyasint"`
 	}
 	// TrashDone forgets blobs whose shards are gone.
 	TrashDone struct {

@@ -16,13 +16,18 @@ func TestMD5Lanes(t *testing.T) {
 	for i := range content {
 		content[i] = byte(i * i >> 7)
 	}
-	var wg sync.WaitGroup
+	var wg, begun sync.WaitGroup
+	begun.Add(24)
 	for w := range 24 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(w)))
-			for range 8 {
+			for round := range 8 {
 				b := &body{size: lanesFrom, hashes: newHashes()}
 				b.startMD5(m)
+				if round == 0 { // so many are under way that lanes are used
+					begun.Done()
+					begun.Wait()
+				}
 				p := content[:r.IntN(len(content))]
 				for rest := p; len(rest) > 0; {
 					n := min(len(rest), 1+r.IntN(100_000))

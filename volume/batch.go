@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"slices"
 
 	"twofold"
 	"twofold/internal/errs"
@@ -266,6 +267,9 @@ func (b *batch) store(ctx context.Context, in api.Batch) (*stored, error) {
 				size += n
 			}
 		}
+		if len(body.Extents) >= compactMany {
+			body.Crowd = crowd()
+		}
 	}
 	if size == 0 {
 		return d, nil
@@ -320,25 +324,21 @@ func (b *batch) unlease(tokens []api.HeldWrite) {
 }
 
 // note counts what was written to files that had been there, as a flush does.
-func (b *batch) note(attrs []api.Attr) {
-	written := map[twofold.Ino]int64{}
-	for i := range b.ops {
-		w, ok := b.ops[i].Body.(*metadata.Write)
-		if !ok {
+func (b *batch) note(in api.Batch, attrs []api.Attr) {
+	for i := range in.Ops {
+		w := in.Ops[i].Write
+		if w == nil {
 			continue
 		}
 		if _, made := b.made[w.Ino]; made {
 			continue
 		}
-		for k := range w.Extents {
-			written[w.Ino] += w.Extents[k].Len
+		k := slices.IndexFunc(attrs, func(a api.Attr) bool { return a.Ino == w.Ino })
+		if k < 0 {
+			continue
 		}
-	}
-	if len(written) == 0 {
-		return
-	}
-	for i := range attrs {
-		if n, ok := written[attrs[i].Ino]; ok && b.s.v.touched.note(attrs[i].Ino, n, attrs[i].Stored) {
+		n := &metadata.Inode{Ino: w.Ino, Size: attrs[k].Size, Stored: attrs[k].Stored}
+		if b.s.v.touched.note(n, w.Segments) {
 			b.s.v.kick(b.s.v.kickCompact)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"twofold"
-	"twofold/internal/errs"
 	"twofold/metadata"
 )
 
@@ -75,11 +74,15 @@ func (v *Volume) reaper() {
 	})
 }
 
-// freeAtOnce is how many inodes are freed at once: their commands share commits.
-const freeAtOnce = 16
+// freeAtOnce is how many commands that free inodes are under way at once: they share commits.
+const freeAtOnce = 4
 
-// freeBatch is how many extents one FreeInode command drops at most.
-const freeBatch = 2000
+// freeInos is how many inodes one of them frees, and freeBatch how many extents it drops, at
+// most.
+const (
+	freeInos  = 250
+	freeBatch = 2000
+)
 
 // reapAfter is how long an inode stays after its last name went. A mount may have
 // looked the name up a moment before and be about to open it: it is to find the old
@@ -114,6 +117,13 @@ func (v *Volume) reap(ctx context.Context, seen map[twofold.Ino]time.Time) error
 		}
 		var frees errgroup.Group
 		frees.SetLimit(freeAtOnce)
+		var due []twofold.Ino
+		free := func() {
+			if these := due; len(these) > 0 {
+				due = nil
+				frees.Go(func() error { return v.free(ctx, these) })
+			}
+		}
 		for _, ino := range inos {
 			after = ino
 			if _, ok := seen[ino]; !ok {
@@ -123,23 +133,26 @@ func (v *Volume) reap(ctx context.Context, seen map[twofold.Ino]time.Time) error
 				continue
 			}
 			delete(seen, ino)
-			frees.Go(func() error {
-				defer v.opens.buried(ino)
-				return v.free(ctx, ino)
-			})
+			if due = append(due, ino); len(due) == freeInos {
+				free()
+			}
 		}
+		free()
 		if err := frees.Wait(); err != nil {
 			return err
 		}
 	}
 }
 
-func (v *Volume) free(ctx context.Context, ino twofold.Ino) error {
-	for {
-		res, err := v.commit(ctx, metadata.OpFreeInode, metadata.FreeInode{Ino: ino, Max: freeBatch})
-		if errs.Is(err, errs.Busy) || errs.Is(err, errs.Stale) {
-			return nil // it has a link again, or is gone
+// free frees condemned inodes; one that has a link again stays.
+func (v *Volume) free(ctx context.Context, inos []twofold.Ino) error {
+	defer func() {
+		for _, ino := range inos {
+			v.opens.buried(ino)
 		}
+	}()
+	for {
+		res, err := v.commit(ctx, metadata.OpFreeInodes, metadata.FreeInodes{Inos: inos, Max: freeBatch})
 		if err != nil || !res.More {
 			return err
 		}

@@ -23,17 +23,22 @@ import (
 // written between the reading and the command stays as it was written, and only the
 // rest of the window is replaced (metadata/fsm/relocate.go).
 //
-// Bound: a blob of which all files together use less than half is rewritten, so files
+// Bounds: a blob of which all files together use less than half is rewritten, so files
 // that have rested take at most twice their size (and parity). One that never rests is
 // looked at when as many bytes were written to it as it has, and takes at most three
 // times its size, and compactBytes, and what is written to it while it is gone through.
-// Which files are to be looked at is part of the metadata: a restart forgets none.
+// Its windows with many extents are rewritten when that costs no more than the writing
+// did (volume/touched.go), so no reader meets more extents than a window gets between two
+// turns. Which files are to be looked at is part of the metadata: a restart forgets none.
 
 const (
 	compactWindow = 4 << 20 // bytes that are rewritten at once
 	compactMany   = 32      // extents of a window that are too many
 	compactLook   = 4096    // extents that are looked through at once
 )
+
+// crowd tells a command which files are to be looked at.
+func crowd() *metadata.Crowd { return &metadata.Crowd{Extents: compactMany, Bytes: compactWindow} }
 
 // compactBatch is how many marks are read, and taken, at once.
 const compactBatch = 1000
@@ -60,10 +65,17 @@ func (v *Volume) compact(ctx context.Context) error {
 		var done []metadata.CompactionMark
 		for _, m := range marks {
 			after = m.Ino
-			if v.touched.busy(m.Ino) {
+			t := v.touched.take(m.Ino)
+			if t.none() {
 				continue
 			}
-			err := v.compactInode(ctx, m.Ino)
+			wrote, err := v.compactTurn(ctx, m.Ino, t)
+			if t.rested && wrote {
+				v.touched.rewritten(m.Ino)
+			}
+			if err == nil && !t.whole {
+				continue // the rest of it is still to be looked at
+			}
 			switch errs.KindOf(err) {
 			case errs.Conflict: // changed meanwhile: it keeps its mark
 				continue
@@ -86,46 +98,61 @@ func (v *Volume) compact(ctx context.Context) error {
 	}
 }
 
-// compactInode goes through an inode's extents once.
-func (v *Volume) compactInode(ctx context.Context, ino twofold.Ino) error {
+// compactTurn goes through what of an inode has its turn, and reports whether anything
+// was rewritten.
+func (v *Volume) compactTurn(ctx context.Context, ino twofold.Ino, t turn) (wrote bool, err error) {
+	if t.whole {
+		return v.compactRange(ctx, ino, 0, twofold.MaxFileLen)
+	}
+	for _, w := range t.windows {
+		some, err := v.compactRange(ctx, ino, w*compactWindow, (w+1)*compactWindow)
+		if wrote = wrote || some; err != nil && !errs.Is(err, errs.Conflict) {
+			return wrote, err
+		}
+	}
+	return wrote, nil
+}
+
+// compactRange goes through an inode's extents in [off, end) once.
+func (v *Volume) compactRange(ctx context.Context, ino twofold.Ino, off, end int64) (wrote bool, err error) {
 	var changed error // errs.Conflict: some of it was overwritten meanwhile
-	for off := int64(0); ; {
+	for {
 		leave := v.pins.enter()
 		var n *metadata.Inode
 		var exts []metadata.Extent
 		var dead map[twofold.BlobID]bool
 		err := v.Meta.View(ctx, func(w metadata.View) (err error) {
-			if n, err = w.Inode(ino); err != nil || off >= n.Size {
+			if n, err = w.Inode(ino); err != nil || off >= min(end, n.Size) {
 				return err
 			}
-			if exts, err = w.Extents(ino, off, n.Size-off, compactLook); err == nil {
+			if exts, err = w.Extents(ino, off, min(end, n.Size)-off, compactLook); err == nil {
 				dead, err = mostlyDead(w, exts)
 			}
 			return err
 		})
 		if err != nil || n.Nlink == 0 && !v.opens.has(ino) || len(exts) == 0 {
 			leave()
-			return errors.Join(err, changed)
+			return wrote, errors.Join(err, changed)
 		}
 		unpin := v.pins.pin(exts)
 		leave()
-		done, err := v.compactExtents(ctx, n, exts, dead)
+		done, some, err := v.compactExtents(ctx, n, exts, dead)
 		unpin()
+		wrote = wrote || some
 		if errs.Is(err, errs.Conflict) {
 			changed, err = err, nil
 		}
 		if err != nil || len(exts) < compactLook {
-			return errors.Join(err, changed)
+			return wrote, errors.Join(err, changed)
 		}
 		off = done
 	}
 }
 
 // compactExtents rewrites the windows among consecutive extents that are worth it,
-// and returns the offset up to which it has looked.
-func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []metadata.Extent, dead map[twofold.BlobID]bool) (int64, error) {
+// and returns the offset up to which it has looked, and whether any was.
+func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []metadata.Extent, dead map[twofold.BlobID]bool) (off int64, wrote bool, err error) {
 	exts = split(exts, dead)
-	var off int64
 	var changed error // a window of which nothing was left when it was to be replaced
 	for i := 0; i < len(exts); {
 		j, worth := i, false
@@ -138,13 +165,15 @@ func (v *Volume) compactExtents(ctx context.Context, n *metadata.Inode, exts []m
 			if err := v.rewrite(ctx, n, exts[i:j]); errs.Is(err, errs.Conflict) {
 				changed = err
 			} else if err != nil {
-				return 0, err
+				return 0, wrote, err
+			} else {
+				wrote = true
 			}
 		}
 		off = exts[j-1].Off + exts[j-1].Len
 		i = j
 	}
-	return off, changed
+	return off, wrote, changed
 }
 
 // split cuts extents of dead blobs into pieces that fit a window.

@@ -2,10 +2,12 @@ package volume
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,7 +97,7 @@ func TestCompactionDoesNotDisturbWriters(t *testing.T) {
 	go func() { // again and again, also while it is being written
 		defer close(done)
 		for time.Now().Before(stop) {
-			h.v.compactInode(ctx, a.Ino)
+			h.v.compactRange(ctx, a.Ino, 0, twofold.MaxFileLen)
 		}
 	}()
 	for i := 0; time.Now().Before(stop); i++ {
@@ -285,6 +287,7 @@ func (h *harness) stored() (size int64) {
 // while that goes on.
 func TestFileThatNeverRestsIsCompacted(t *testing.T) {
 	h := newHarness(t)
+	h.restless()
 	h.bucket("base")
 	m := h.mount()
 	a, _, err := m.s.Create(ctx, m.lookup("base").Ino, "t.db", api.Create{Type: metadata.TypeFile})
@@ -322,10 +325,104 @@ func TestFileThatNeverRestsIsCompacted(t *testing.T) {
 		write(false)
 		return h.stored() <= bound
 	})
-	if !h.v.touched.busy(a.Ino) {
-		t.Log("the file rested: this machine is too slow for this test to say anything")
-	}
 	if got := h.get("base", "t.db"); !bytes.Equal(got, want[:n]) {
 		t.Fatal("other bytes after compaction")
+	}
+}
+
+// restless makes no pause long enough for a file to have rested.
+func (h *harness) restless() {
+	h.v.touched.mu.Lock()
+	defer h.v.touched.mu.Unlock()
+	h.v.touched.rest = time.Hour
+}
+
+// TestPiecesOfAFileThatNeverRests: a file that is written over in small pieces without
+// a pause, all over or in one place, does not come to have ever more extents, and what
+// compaction writes for it stays within its bound.
+func TestPiecesOfAFileThatNeverRests(t *testing.T) {
+	for _, where := range []int{compactWindow + 1<<20, 1 << 20} {
+		t.Run(fmt.Sprintf("of %d bytes", where), func(t *testing.T) {
+			h := newHarness(t)
+			h.restless()
+			var compacted atomic.Int64
+			h.store.failing(func(c *metadata.Command) error {
+				if r, ok := c.Body.(metadata.ReplaceExtents); ok {
+					compacted.Add(r.Len)
+				}
+				return nil
+			})
+			h.bucket("base")
+			m := h.mount()
+			want := random(compactWindow + 1<<20)
+			h.put("base", "f", want)
+			a := m.lookup("base", "f")
+			rnd := rand.New(rand.NewPCG(5, 6))
+			var written, pieces int64
+			flush := func(n int) { // about n pieces
+				w := api.Write{Size: int64(len(want))}
+				step := 2 * where / n
+				for off := rnd.IntN(step); off+90 < where; off += 90 + rnd.IntN(step) {
+					for i := range 90 {
+						want[off+i] = byte(rnd.Uint32())
+					}
+					w.Segments = append(w.Segments, api.Segment{Off: int64(off), Data: bytes.Clone(want[off : off+90])})
+				}
+				w.Segments = append(w.Segments, api.Segment{Off: int64(len(want) - 1), Data: want[len(want)-1:]}) // the size stays
+				m.flush(a, w.Segments...)
+				pieces += int64(len(w.Segments))
+				written += 90*int64(len(w.Segments)-1) + 1
+			}
+			const turn = (compactWindow + 1<<20) / compactPiece // pieces after which both windows had one, or the one
+			for range 3 {
+				for end := pieces + turn; pieces < end; {
+					flush(400)
+				}
+				// Nothing rests here: it is merged because so much was written.
+				eventually(t, "it is in few pieces", func() bool { flush(8); return h.extents(a) < turn/2 })
+			}
+			t.Logf("%d pieces of %d bytes, %d bytes compacted", pieces, written, compacted.Load())
+			if got, bound := compacted.Load(), 2*written+pieces*compactPiece; got > bound {
+				t.Errorf("compaction wrote %d bytes, wanted at most %d", got, bound)
+			}
+			if got := h.get("base", "f"); !bytes.Equal(got, want) {
+				t.Fatal("other bytes")
+			}
+		})
+	}
+}
+
+// TestCopyOfPiecesIsCompacted: what is copied is in as many pieces as its source was,
+// and nobody has written to it.
+func TestCopyOfPiecesIsCompacted(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("base")
+	m := h.mount()
+	h.uncompacted()
+	src, want := h.overwritten(m, "f", 2<<20, 1000, 600)
+	if _, err := h.v.CopyObject(ctx, &api.CopyInput{
+		SrcBucket: "base", SrcKey: "f", Bucket: "base", Key: "copy",
+		Prepare: func(s api.ObjectInfo) (api.Attrs, api.Sum, error) { return api.Attrs{}, api.Sum{ETag: s.ETag}, nil },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, _, err := m.s.Create(ctx, m.lookup("base").Ino, "range", api.Create{Type: metadata.TypeFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, n, err := m.s.CopyRange(ctx, api.CopyRange{Src: src.Ino, Dst: a.Ino, Len: int64(len(want))}); err != nil || n != int64(len(want)) {
+		t.Fatal(n, err)
+	}
+	for _, key := range []string{"f", "copy", "range"} {
+		if n := h.extents(m.lookup("base", key)); n < 1000 {
+			t.Fatalf("%s: only %d extents: nothing to compact", key, n)
+		}
+	}
+	h.store.failing(nil)
+	for _, key := range []string{"f", "copy", "range"} {
+		eventually(t, key+" is compacted", func() bool { return h.extents(m.lookup("base", key)) < compactMany })
+		if got := h.get("base", key); !bytes.Equal(got, want) {
+			t.Fatalf("%s: other bytes after compaction", key)
+		}
 	}
 }

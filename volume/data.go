@@ -131,25 +131,3 @@ func (s *stored) settle(err error) {
 		s.v.written(b.ID)
 	}
 }
-
-// readExtents fills p with content at off: extents must be those of [off,
-// off+len(p)), clipped. Gaps are zeros.
-func (v *Volume) readExtents(ctx context.Context, exts []metadata.Extent, off int64, p []byte) error {
-	clear(p)
-	for i := range exts {
-		e := &exts[i]
-		dst := p[e.Off-off:][:e.Len]
-		if e.Blob == nil {
-			copy(dst, e.Data)
-			continue
-		}
-		n, err := v.Blobs.ReadAt(ctx, *e.Blob, dst, e.BlobOff)
-		if err != nil && !(err == io.EOF && n == len(dst)) {
-			return err
-		}
-		if n != len(dst) {
-			return errs.Newf("volume.read", errs.Corrupt, "blob %v is shorter than what refers to it", e.Blob.ID)
-		}
-	}
-	return nil
-}

@@ -23,7 +23,8 @@ type decider struct {
 
 	mu       sync.Mutex
 	held     map[twofold.Ino]uint64
-	ops      []api.BatchOp // done, and not committed
+	asking   map[twofold.Ino]chan struct{} // closed when AcquireDir was answered
+	ops      []api.BatchOp                 // done, and not committed
 	next     twofold.Ino
 	last     twofold.Ino
 	recalled int
@@ -34,7 +35,7 @@ type decider struct {
 var _ api.Holder = (*decider)(nil)
 
 func (h *harness) decider(t *testing.T) *decider {
-	d := &decider{t: t, held: map[twofold.Ino]uint64{}, told: map[twofold.Ino]int{}}
+	d := &decider{t: t, held: map[twofold.Ino]uint64{}, asking: map[twofold.Ino]chan struct{}{}, told: map[twofold.Ino]int{}}
 	s, err := h.v.BeginMount(ctx, "test", d)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,11 @@ func (d *decider) Invalidate(_ context.Context, stale []api.Stale) error {
 func (d *decider) Recall(ctx context.Context, ino twofold.Ino, token uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if answered := d.asking[ino]; answered != nil && d.held[ino] != token {
+		d.mu.Unlock() // it may be of what is on its way
+		<-answered
+		d.mu.Lock()
+	}
 	if d.held[ino] != token {
 		return nil
 	}
@@ -103,19 +109,35 @@ func (d *decider) flush(ctx context.Context) error {
 func (d *decider) own(dir twofold.Ino) api.DirLease {
 	d.t.Helper()
 	var l api.DirLease
-	eventually(d.t, "the lease of a directory is granted", func() (ok bool) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+	eventually(d.t, "the lease of a directory is granted", func() bool {
 		var err error
-		if l, err = d.s.AcquireDir(ctx, dir); err != nil && !errs.Is(err, errs.Busy) {
+		if l, err = d.ask(dir); err != nil && !errs.Is(err, errs.Busy) {
 			d.t.Fatal(err)
-		}
-		if err == nil {
-			d.held[dir] = l.Token
 		}
 		return err == nil
 	})
 	return l
+}
+
+// ask asks for the lease of a directory, unless it has it: the answer could come behind a recall.
+func (d *decider) ask(dir twofold.Ino) (api.DirLease, error) {
+	answered := make(chan struct{})
+	defer close(answered)
+	d.mu.Lock()
+	if token, has := d.held[dir]; has {
+		d.mu.Unlock()
+		return api.DirLease{Token: token}, nil
+	}
+	d.asking[dir] = answered
+	d.mu.Unlock()
+	l, err := d.s.AcquireDir(ctx, dir)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.asking, dir)
+	if err == nil {
+		d.held[dir] = l.Token
+	}
+	return l, err
 }
 
 // ino is a number for a new inode.

@@ -91,7 +91,7 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 		s.v.kick(s.v.kickReaper)
 	}
 	out.Attrs = s.batched(ctx, ch, b.all)
-	b.note(out.Attrs)
+	b.note(in, out.Attrs)
 	return out, nil
 }
 

@@ -120,8 +120,11 @@ func (s *Session) Read(ctx context.Context, ino twofold.Ino, off int64, p []byte
 	return int(n), nil
 }
 
-// maxInlineWrite is the most bytes that one flush puts into the metadata.
-const maxInlineWrite = 64 << 10
+const (
+	maxInlineWrite = 64 << 10  // the most bytes that one flush puts into the metadata,
+	tinySegment    = 256       // but for those of segments up to here: naming a blob takes about as many,
+	maxTinyWrite   = 512 << 10 // and a read of them would have to open it
+)
 
 // Write implements api.Files: what the mount flushes becomes extents of the inode
 // in one command. Segments that are large, or many, share one blob.
@@ -160,6 +163,9 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	cmd := metadata.Write{
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,
 	}
+	if len(cmd.Extents) >= compactMany {
+		cmd.Crowd = crowd()
+	}
 	res, err := s.command(ctx, metadata.OpWrite, cmd)
 	if errs.Is(err, errs.Quota) && s.v.letIn(ctx, ino, w.Token) {
 		cmd.Unbounded = true
@@ -179,7 +185,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	if err != nil {
 		return api.Attr{}, err
 	}
-	if s.v.touched.note(ino, size, res.Inode.Stored) {
+	if s.v.touched.note(res.Inode, w.Segments) {
 		s.v.kick(s.v.kickCompact)
 	}
 	return s.granted(ctx, ch, res.Inode, nil), nil
@@ -223,16 +229,23 @@ func (v *Volume) storeSegments(ctx context.Context, ino twofold.Ino, segs []api.
 
 // inlineLimit is up to how many bytes a segment of a write is inline.
 func (v *Volume) inlineLimit(segs []api.Segment) int64 {
-	var inline int64
+	var inline, tiny int64
 	for _, s := range segs {
-		if int64(len(s.Data)) <= v.InlineMax {
-			inline += int64(len(s.Data))
+		n := int64(len(s.Data))
+		if n <= v.InlineMax {
+			inline += n
+		}
+		if n <= tinySegment {
+			tiny += n
 		}
 	}
-	if inline > maxInlineWrite {
-		return 0
+	switch {
+	case inline <= maxInlineWrite:
+		return v.InlineMax
+	case tiny <= maxTinyWrite:
+		return min(v.InlineMax, tinySegment)
 	}
-	return v.InlineMax
+	return 0
 }
 
 // writeParts stores parts one behind the other in a blob. Space is promised of the
@@ -296,7 +309,7 @@ func (s *Session) SetAttr(ctx context.Context, ino twofold.Ino, a api.SetAttr) (
 		return api.Attr{}, err
 	}
 	if a.Size != nil {
-		s.v.touched.note(ino, 0, res.Inode.Stored)
+		s.v.touched.note(res.Inode, nil)
 		s.v.kick(s.v.kickTrash)
 	}
 	return s.granted(ctx, ch, res.Inode, nil), nil

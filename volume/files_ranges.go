@@ -92,12 +92,12 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n
 	}
 	defer func() { ch.done(err) }()
 	res, err := s.command(ctx, metadata.OpCopyRange, metadata.CopyRange{
-		Src: c.Src, SrcOff: c.SrcOff, Dst: c.Dst, DstOff: c.DstOff, Len: c.Len, Mtime: mtime, KillPriv: c.KillPriv,
+		Src: c.Src, SrcOff: c.SrcOff, Dst: c.Dst, DstOff: c.DstOff, Len: c.Len, Mtime: mtime, KillPriv: c.KillPriv, Crowd: crowd(),
 	})
 	if err != nil {
 		return api.Attr{}, 0, err
 	}
-	s.v.touched.note(c.Dst, 0, res.Inode.Stored)
+	s.v.touched.noteRange(res.Inode, c.DstOff, int64(res.ID))
 	s.v.kick(s.v.kickTrash)
 	return s.granted(ctx, ch, res.Inode, nil), int64(res.ID), nil
 }

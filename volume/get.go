@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"io"
+	"slices"
 	"sort"
 
 	"twofold"
@@ -93,7 +94,7 @@ func (r *objectReader) WriteRange(ctx context.Context, w io.Writer, off, n int64
 	}
 	end := off + n
 	i := sort.Search(len(r.exts), func(i int) bool { return r.exts[i].Off+r.exts[i].Len > off })
-	for ; off < end; i++ {
+	for off < end {
 		if i == len(r.exts) || r.exts[i].Off >= end {
 			return writeZeros(w, end-off)
 		}
@@ -104,13 +105,65 @@ func (r *objectReader) WriteRange(ctx context.Context, w io.Writer, off, n int64
 			}
 			off = e.Off
 		}
+		if to, next := r.pieces(i, off, end); next > i+1 {
+			if err := r.writePieces(ctx, w, r.exts[i:next], off, to); err != nil {
+				return err
+			}
+			off, i = to, next
+			continue
+		}
 		m := min(e.Off+e.Len, end) - off
 		if err := r.writeExtent(ctx, w, e, off-e.Off, m); err != nil {
 			return err
 		}
 		off += m
+		i++
 	}
 	return nil
+}
+
+const (
+	pieceLen = 256 << 10 // an extent up to here is a piece: it is read with its neighbours
+	pieceBuf = blobRun   // bytes of pieces, and of the small holes between them, that are read at once
+	pieceGap = 16 << 10  // a hole up to here
+)
+
+// pieces finds the extents from i on that are to be read at once, of [off, end): those
+// before next, whose bytes, and the holes between them, end at to. An extent that is
+// none of them, or only in part, is the next one's matter.
+func (r *objectReader) pieces(i int, off, end int64) (to int64, next int) {
+	end = min(end, off+pieceBuf)
+	for to, next = off, i; next < len(r.exts); next++ {
+		e := &r.exts[next]
+		last := e.Off + e.Len
+		if e.Len > pieceLen || last > end || e.Off-to > pieceGap {
+			break
+		}
+		to = last
+	}
+	return to, next
+}
+
+// writePieces writes [off, to), which is what extents have and the holes between them.
+func (r *objectReader) writePieces(ctx context.Context, w io.Writer, exts []metadata.Extent, off, to int64) error {
+	p := r.v.scratch.get()
+	defer r.v.scratch.put(p)
+	skip := off - exts[0].Off
+	if skip > 0 { // only the first one can begin earlier
+		exts = slices.Clone(exts)
+		first := &exts[0]
+		first.Off, first.Len = off, first.Len-skip
+		if first.Blob != nil {
+			first.BlobOff += skip
+		} else {
+			first.Data = first.Data[skip:]
+		}
+	}
+	if err := r.v.readExtents(ctx, exts, off, p[:to-off]); err != nil {
+		return err
+	}
+	_, err := w.Write(p[:to-off])
+	return err
 }
 
 // writeExtent writes n bytes of an extent, from skip on.
@@ -119,16 +172,12 @@ func (r *objectReader) writeExtent(ctx context.Context, w io.Writer, e *metadata
 		_, err := w.Write(e.Data[skip : skip+n])
 		return err
 	}
-	if n <= 256<<10 { // small enough to be read at once from readers that are kept open
+	if n <= pieceLen { // small enough to be read at once from readers that are kept open
 		p := make([]byte, n)
-		m, err := r.v.Blobs.ReadAt(ctx, *e.Blob, p, e.BlobOff+skip)
-		if int64(m) != n {
-			if err == nil || err == io.EOF {
-				err = errs.Newf("volume.read", errs.Corrupt, "blob %v is shorter than what refers to it", e.Blob.ID)
-			}
+		if err := r.v.readBlob(ctx, e.Blob, p, e.BlobOff+skip); err != nil {
 			return err
 		}
-		_, err = w.Write(p)
+		_, err := w.Write(p)
 		return err
 	}
 	br, err := r.v.Blobs.Open(ctx, *e.Blob)

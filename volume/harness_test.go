@@ -172,12 +172,12 @@ func (h *harness) shards() int {
 // eventually waits for a background loop.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("it did not happen within 10 s: %s", what)
+	t.Fatalf("it did not happen within 30 s: %s", what)
 }
 
 // mount is a mount without a kernel: it holds written bytes until it is recalled.

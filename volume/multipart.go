@@ -189,7 +189,7 @@ func (v *Volume) CompleteUpload(ctx context.Context, in *api.CompleteInput) (api
 	}
 	defer end()
 	cmd := metadata.CompleteUpload{
-		Upload: in.ID, Parts: in.Parts, Cond: in.Cond,
+		Upload: in.ID, Parts: in.Parts, Cond: in.Cond, Crowd: crowd(),
 		Content: metadata.Content{
 			ETag: in.Sum.ETag, Checksum: in.Sum.Checksum,
 			Headers: up.Headers, UserMeta: up.UserMeta, Class: up.Class, Posix: up.Posix,

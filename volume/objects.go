@@ -104,7 +104,7 @@ func (v *Volume) CopyObject(ctx context.Context, in *api.CopyInput) (api.ObjectI
 			continue
 		}
 		cmd := metadata.CopyObject{
-			Src: src.Ino, SrcVersion: src.Version, Key: in.Key, Content: content(attrs, sum), Cond: in.Cond,
+			Src: src.Ino, SrcVersion: src.Version, Key: in.Key, Content: content(attrs, sum), Cond: in.Cond, Crowd: crowd(),
 		}
 		if !keypath.ReservedKey(string(in.SrcKey)) { // a deep key says the inode itself
 			cmd.SrcBucket, cmd.SrcKey, cmd.SrcCtime = src.Bucket, in.SrcKey, src.Ctime

@@ -105,6 +105,8 @@ type Volume struct {
 	kickTrash   chan struct{}
 	kickCompact chan struct{}
 
+	scratch scratch
+
 	firstToken uint64 // leases up to this one are of an earlier process
 
 	mu       sync.Mutex

@@ -17,6 +17,7 @@ type mountFlags struct {
 	group      string
 	umask      string
 	allowOther bool
+	pages      bool
 }
 
 func (m *mountFlags) add(f *pflag.FlagSet) {
@@ -24,6 +25,7 @@ func (m *mountFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&m.group, "group", "", "`GROUP` (name or number) that files have which came by S3")
 	f.StringVar(&m.umask, "umask", "022", "permission `BITS`, octal, that files do not have which came by S3")
 	f.BoolVar(&m.allowOther, "allow-other", false, "let other users in (the file modes decide what they may)")
+	f.BoolVar(&m.pages, "pages", false, "let the kernel keep what it has read of large files (changes of one that is being read wait 0.1 s)")
 }
 
 func (m *mountFlags) check() error {
@@ -84,6 +86,9 @@ func (m *mountFlags) args() []string {
 	}
 	if m.group != "" {
 		a = append(a, "--group", m.group)
+	}
+	if m.pages {
+		a = append(a, "--pages")
 	}
 	return a
 }

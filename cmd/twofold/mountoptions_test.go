@@ -40,6 +40,7 @@ func TestMountHelperOptions(t *testing.T) {
 		"": "",
 		"rw,noauto,_netdev,nofail,user=me,x-systemd.automount,X-mount.mkdir=0755,comment=a,noatime,nosuid,nodev": "",
 		"defaults,ro": "--read-only",
+		"pages":       "--pages",
 		"ro,rw":       "",
 		"uid=1,gid=users,umask=077,allow_other,noexec": "--owner 1 --group users --umask 077 --allow-other --no-exec",
 		`credentials=/etc/a\,b`:                        "--credentials /etc/a,b",

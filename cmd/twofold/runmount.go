@@ -26,6 +26,7 @@ const dialTimeout = 30 * time.Second
 func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
 	moreProcessors()
+	calmMonitor()
 	waiting := newReadiness()
 	log, err := f.logger(waiting)
 	if err != nil {
@@ -104,7 +105,7 @@ func (f *mountCommandFlags) options(dir string, log *slog.Logger) (fusefs.Option
 		return fusefs.Options{}, usage("%s: %w", dir, err)
 	}
 	return fusefs.Options{
-		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther,
+		Mountpoint: abs, ReadOnly: f.readOnly, NoExec: f.noExec, AllowOther: f.allowOther, Pages: f.pages,
 		UID: uid, GID: gid, Umask: umask, Log: log, WriteBehind: !f.noBehind,
 	}, nil
 }

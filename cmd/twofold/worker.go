@@ -34,6 +34,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	}
 	limitMemory()
 	moreProcessors()
+	calmMonitor()
 	log, err := f.logger(os.Stderr)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func benchmarkPut(b *testing.B, size int64) {
 		var wg sync.WaitGroup
 		for i, d := range drives {
 			wg.Go(func() {
-				h := drive.ShardHeader{Cluster: c, Blob: twofold.MakeBlobID(1, n), Index: uint8(i), Data: 2, Parity: 2, Stripe: 1 << 20}
+				h := drive.ShardHeader{Cluster: c, Blob: twofold.MakeBlobID(1, n), Index: uint8(i), Data: 2, Parity: 2, Stripe: 1 << 20, Piece: drive.PieceLen}
 				w, err := d.Create(b.Context(), h)
 				if err != nil {
 					b.Error(err)

@@ -12,14 +12,19 @@ import (
 
 // A shard file, all integers little-endian:
 //
-//	+--------+------+---------+------+---------+-----+---------+--------+
-//	| header | hash | block 0 | hash | block 1 | ... | trailer | footer |
-//	+--------+------+---------+------+---------+-----+---------+--------+
-//	    96      16     L         16     L or less      32 + n      32
+//	+--------+---------+---------+-----+---------+--------+
+//	| header | block 0 | block 1 | ... | trailer | footer |
+//	+--------+---------+---------+-----+---------+--------+
+//	    96                               32 + n      32
+//
+//	block     +------+---------+------+---------+-----+
+//	          | hash | piece 0 | hash | piece 1 | ... |
+//	          +------+---------+------+---------+-----+
+//	             16       P       16    P or less
 //
 //	header
 //	  0  4  magic "2FSH"
-//	  4  2  version, 1
+//	  4  2  version, 2; 1 where P is zero
 //	  6  2  length of the header, 96
 //	  8 16  cluster
 //	 24 16  blob
@@ -30,14 +35,14 @@ import (
 //	 46  1  parity shards
 //	 47  1  zero
 //	 48  4  bytes of content in a stripe
-//	 52  4  zero
+//	 52  4  P: bytes of a piece, 512 or more; zero: the block is one piece
 //	 56  8  created, nanoseconds since the Unix epoch
 //	 64 16  zero
 //	 80 16  hash of the 80 bytes before
 //
-//	block i: a hash of the data, keyed by blob, index and i, so that a block that
-//	turns up in another place, or in another blob's file, is not taken for good.
-//	L is BlockLen of a full stripe; the last block may be shorter.
+//	block i has BlockLen bytes of data, cut into pieces: what is read is whole pieces.
+//	The hash of piece j is keyed by blob, index, i and j, so that one that turns up in
+//	another place, or in another blob's file, is not taken for good.
 //
 //	trailer
 //	  0  4  magic "2FST"
@@ -59,7 +64,15 @@ const (
 	hashLen       = 16
 	trailerMinLen = 32
 	footerLen     = 32
-	codecVersion  = 1
+	blockVersion  = 1 // of the header: a block is one piece
+	pieceVersion  = 2 // of the header: a block is cut into pieces
+	tailVersion   = 1
+
+	// PieceLen is the length of the pieces that new shards are cut into, in bytes.
+	// What is read of a block is a piece or more: at 16 KiB a read of 4 KiB costs
+	// little more than one of 4 KiB of any file, and hashes are a 1,024th of a shard.
+	PieceLen = 16 << 10
+	minPiece = 512
 
 	// MaxPurpose is the longest purpose a trailer takes, in bytes.
 	MaxPurpose = 4096
@@ -91,12 +104,18 @@ func sum(p []byte, seed uint64) (out [hashLen]byte) {
 // blobSeed keys the hashes of the trailer and the footer.
 func blobSeed(b twofold.BlobID) uint64 { return xxh3.Hash(b[:]) }
 
-// blockSeed keys the hash of a block by where it belongs.
-func blockSeed(b twofold.BlobID, index uint8, block int64) uint64 {
-	var k [len(b) + 1 + 8]byte
-	n := copy(k[:], b[:])
-	k[n] = index
-	binary.LittleEndian.PutUint64(k[n+1:], uint64(block))
+// pieceSeed keys the hash of a piece by where it belongs. That of a block in one piece
+// is keyed as in version 1, which knew no others.
+func pieceSeed(h *ShardHeader, block, piece int64) uint64 {
+	const n = len(h.Blob) + 1 + 8
+	var k [n + 4]byte
+	copy(k[:], h.Blob[:])
+	k[len(h.Blob)] = h.Index
+	binary.LittleEndian.PutUint64(k[len(h.Blob)+1:], uint64(block))
+	if h.Piece == 0 {
+		return xxh3.Hash(k[:n])
+	}
+	binary.LittleEndian.PutUint32(k[n:], uint32(piece))
 	return xxh3.Hash(k[:])
 }
 
@@ -109,6 +128,8 @@ func checkHeader(h *ShardHeader) error {
 		return fmt.Errorf("shard %d of %d", h.Index, h.Data+h.Parity)
 	case h.Stripe == 0 || h.Stripe > maxStripe:
 		return fmt.Errorf("a stripe of %d bytes", h.Stripe)
+	case h.Piece != 0 && h.Piece < minPiece:
+		return fmt.Errorf("pieces of %d bytes", h.Piece)
 	}
 	return nil
 }
@@ -118,7 +139,11 @@ func appendHeader(dst []byte, h *ShardHeader) []byte {
 	start := len(dst)
 	le := binary.LittleEndian
 	dst = append(dst, headerMagic...)
-	dst = le.AppendUint16(dst, codecVersion)
+	version := uint16(pieceVersion)
+	if h.Piece == 0 {
+		version = blockVersion
+	}
+	dst = le.AppendUint16(dst, version)
 	dst = le.AppendUint16(dst, headerLen)
 	dst = append(dst, h.Cluster[:]...)
 	dst = append(dst, h.Blob[:]...)
@@ -126,7 +151,7 @@ func appendHeader(dst []byte, h *ShardHeader) []byte {
 	dst = le.AppendUint16(dst, h.Set.Set)
 	dst = append(dst, h.Index, h.Data, h.Parity, 0)
 	dst = le.AppendUint32(dst, h.Stripe)
-	dst = le.AppendUint32(dst, 0)
+	dst = le.AppendUint32(dst, h.Piece)
 	dst = le.AppendUint64(dst, uint64(h.Created))
 	dst = append(dst, make([]byte, 16)...)
 	s := sum(dst[start:], 0)
@@ -147,16 +172,21 @@ func parseHeader(p []byte) (ShardHeader, error) {
 	if s := sum(p[:80], 0); !bytes.Equal(s[:], p[80:]) {
 		return h, fmt.Errorf("the shard header's hash does not match")
 	}
-	if v, n := le.Uint16(p[4:]), le.Uint16(p[6:]); v != codecVersion || n != headerLen {
-		return h, fmt.Errorf("shard version %d with a header of %d bytes is not known", v, n)
+	version, n := le.Uint16(p[4:]), le.Uint16(p[6:])
+	if version != blockVersion && version != pieceVersion || n != headerLen {
+		return h, fmt.Errorf("shard version %d with a header of %d bytes is not known", version, n)
 	}
 	copy(h.Cluster[:], p[8:])
 	copy(h.Blob[:], p[24:])
 	h.Set = twofold.SetID{Pool: le.Uint16(p[40:]), Set: le.Uint16(p[42:])}
 	h.Index, h.Data, h.Parity = p[44], p[45], p[46]
 	h.Stripe = le.Uint32(p[48:])
+	h.Piece = le.Uint32(p[52:])
 	h.Created = twofold.Time(le.Uint64(p[56:]))
-	if p[47] != 0 || !allZero(p[52:56]) || !allZero(p[64:80]) {
+	if (version == pieceVersion) != (h.Piece != 0) {
+		return h, fmt.Errorf("shard version %d with pieces of %d bytes", version, h.Piece)
+	}
+	if p[47] != 0 || !allZero(p[64:80]) {
 		return h, fmt.Errorf("reserved bytes of the shard header are set")
 	}
 	return h, checkHeader(&h)
@@ -175,7 +205,7 @@ func allZero(p []byte) bool {
 func appendTail(dst []byte, b twofold.BlobID, t *ShardTrailer, at int64) []byte {
 	le, seed, start := binary.LittleEndian, blobSeed(b), len(dst)
 	dst = append(dst, trailerMagic...)
-	dst = le.AppendUint16(dst, codecVersion)
+	dst = le.AppendUint16(dst, tailVersion)
 	dst = le.AppendUint16(dst, uint16(len(t.Purpose)))
 	dst = le.AppendUint64(dst, uint64(t.Size))
 	dst = append(dst, t.Purpose...)
@@ -211,7 +241,7 @@ func parseTail(tail []byte, size int64, h *ShardHeader) (ShardTrailer, error) {
 	if s := sum(p[:n-hashLen], seed); string(p[:4]) != trailerMagic || !bytes.Equal(s[:], p[n-hashLen:]) {
 		return t, fmt.Errorf("the shard trailer does not match")
 	}
-	if v := le.Uint16(p[4:]); v != codecVersion {
+	if v := le.Uint16(p[4:]); v != tailVersion {
 		return t, fmt.Errorf("trailer version %d is not known", v)
 	}
 	if int64(le.Uint16(p[6:])) != n-trailerMinLen {
@@ -235,12 +265,33 @@ func tailOffset(h *ShardHeader, size int64) (int64, bool) {
 	if n == 0 {
 		return headerLen, true
 	}
-	at := blockOffset(h, n-1) + hashLen + BlockLen(*h, size, n-1)
+	at := blockOffset(h, n-1) + rawLen(h, BlockLen(*h, size, n-1))
 	return at, at > 0
 }
 
-// blockOffset is where the hash before block i begins.
+// blockOffset is where block i begins in the file.
 func blockOffset(h *ShardHeader, i int64) int64 {
 	full := (int64(h.Stripe) + int64(h.Data) - 1) / int64(h.Data)
-	return headerLen + i*(hashLen+full)
+	return headerLen + i*rawLen(h, full)
 }
+
+// rawLen is what a block of n bytes takes in the file: its pieces and their hashes.
+func rawLen(h *ShardHeader, n int64) int64 {
+	p := pieceLen(h, n)
+	if p == 0 {
+		return n
+	}
+	return n + (n+p-1)/p*hashLen
+}
+
+// pieceLen is the length of the pieces, but perhaps the last, of a block of n bytes.
+func pieceLen(h *ShardHeader, n int64) int64 {
+	if h.Piece == 0 {
+		return n
+	}
+	return int64(h.Piece)
+}
+
+// ContentOf is how many bytes of blocks n bytes of a file have room for, about: the rest
+// are hashes.
+func ContentOf(n uint64) uint64 { return n / (PieceLen + hashLen) * PieceLen }

@@ -12,6 +12,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/vfs"
 	"twofold/internal/vfs/memfs"
 )
 
@@ -24,6 +25,7 @@ func anyHeader(t *rapid.T) ShardHeader {
 	h.Parity = rapid.Uint8Range(0, 16).Draw(t, "parity")
 	h.Index = rapid.Uint8Range(0, h.Data+h.Parity-1).Draw(t, "index")
 	h.Stripe = rapid.Uint32Range(1, maxStripe).Draw(t, "stripe")
+	h.Piece = rapid.OneOf(rapid.Just(uint32(0)), rapid.Uint32Min(minPiece)).Draw(t, "piece")
 	h.Created = twofold.Time(rapid.Int64().Draw(t, "created"))
 	return h
 }
@@ -89,6 +91,57 @@ func TestFrozenHeader(t *testing.T) {
 	}
 }
 
+// The bytes of version 2 with those of its pieces, frozen: the shard of a blob of 3
+// stripes whose blocks have a whole piece, one and a part, and a part. Those of version
+// 1 are in ../repair/testdata.
+func TestFrozenPieces(t *testing.T) {
+	m := memfs.New()
+	if err := WriteFormat(m, "/d", goodFormat()); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(t.Context(), Options{FS: m, Path: "/d", Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	h := ShardHeader{
+		Cluster: goodFormat().Cluster, Blob: twofold.MakeBlobID(4, 5), Set: twofold.SetID{Pool: 6, Set: 7},
+		Index: 2, Data: 2, Parity: 1, Stripe: 2000, Piece: 600, Created: 8,
+	}
+	w, err := d.Create(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 2*2000 + 1000
+	for i := range Blocks(h, size) {
+		block := make([]byte, BlockLen(h, size, i))
+		for k := range block {
+			block[k] = byte(k) ^ byte(i)<<5
+		}
+		if err := w.WriteBlock(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Commit(ShardTrailer{Size: size, Purpose: []byte("p")}); err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := d.blobPath(h.Blob)
+	got, err := vfs.ReadFile(m, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []byte("2FSH\x02\x00\x60\x00")
+	if !bytes.HasPrefix(got, want) || !bytes.Equal(got[48:56], []byte("\xd0\x07\x00\x00\x58\x02\x00\x00")) {
+		t.Fatalf("%q", got[:headerLen])
+	}
+	if want := headerLen + 2*(1000+2*16) + 500 + 16 + trailerMinLen + 1 + footerLen; len(got) != want {
+		t.Fatalf("%d bytes, want %d", len(got), want)
+	}
+	if h := sum(got, 0); fmt.Sprintf("%x", h) != "44a0af52b9006960f8d0d60251a32f3f" {
+		t.Fatalf("the bytes of a shard file changed: %x", h)
+	}
+}
+
 func TestBlockOffsets(t *testing.T) {
 	h := ShardHeader{Data: 3, Parity: 1, Stripe: 10}
 	for _, tt := range []struct{ size, want int64 }{
@@ -96,6 +149,14 @@ func TestBlockOffsets(t *testing.T) {
 	} {
 		if got, ok := tailOffset(&h, tt.size); !ok || got != tt.want {
 			t.Errorf("%d bytes: %d, want %d", tt.size, got, tt.want)
+		}
+	}
+	h = ShardHeader{Data: 3, Parity: 1, Stripe: 3000, Piece: 512}
+	for _, tt := range []struct{ size, want int64 }{
+		{0, 96}, {1, 96 + 17}, {1536, 96 + 528}, {1537, 96 + 545}, {3000, 96 + 1032}, {3001, 96 + 1032 + 17}, {9000, 96 + 3*1032},
+	} {
+		if got, ok := tailOffset(&h, tt.size); !ok || got != tt.want {
+			t.Errorf("%d bytes in pieces: %d, want %d", tt.size, got, tt.want)
 		}
 	}
 	for _, size := range []int64{-1, math.MaxInt64, twofold.MaxObjectLen + 1} {
@@ -244,6 +305,8 @@ func TestWalkWindows(t *testing.T) {
 
 func FuzzHeader(f *testing.F) {
 	h := ShardHeader{Data: 2, Parity: 2, Stripe: 1 << 20, Blob: twofold.MakeBlobID(1, 2)}
+	f.Add(appendHeader(nil, &h))
+	h.Piece = PieceLen
 	f.Add(appendHeader(nil, &h))
 	f.Add([]byte(headerMagic))
 	f.Fuzz(func(t *testing.T, p []byte) {

@@ -52,8 +52,8 @@ func TestEveryFlippedByteIsFound(t *testing.T) {
 	cluster := twofold.NewUUID()
 	d := open(t, m, "/disk", cluster)
 	h := drivetest.Header(cluster, twofold.MakeBlobID(1, 1))
-	h.Stripe = 100
-	blocks, err := drivetest.Put(t.Context(), d, h, 250, 1, "purpose")
+	h.Stripe, h.Piece = 2400, 512
+	blocks, err := drivetest.Put(t.Context(), d, h, 2900, 1, "purpose")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,20 +104,27 @@ func TestMisplacedBytesAreFound(t *testing.T) {
 		}
 		return file, h, blocks
 	}
-	const unit = 16 + drivetest.Stripe/2
+	const (
+		pieces = 7 // of a block, the last one shorter
+		unit   = drivetest.Stripe/2 + pieces*16
+		piece  = 16 + drivetest.Piece
+	)
 	block := func(file []byte, i int) []byte { return file[96+i*unit : 96+(i+1)*unit] }
+	part := func(file []byte, i, j int) []byte { return block(file, i)[j*piece : (j+1)*piece] }
 	otherBlob, _, _ := put(2, 1)
 	otherShard, _, _ := put(1, 0)
 	good, h, blocks := put(1, 1)
 	name := blobFile("/disk", h.Blob)
 	for what, tamper := range map[string]func(p []byte){
-		"two blocks exchanged": func(p []byte) { copy(block(p, 3), block(good, 4)); copy(block(p, 4), block(good, 3)) },
-		"a block repeated":     func(p []byte) { copy(block(p, 7), block(good, 6)) },
-		"another blob's block": func(p []byte) { copy(block(p, 7), block(otherBlob, 7)) },
-		"another shard's":      func(p []byte) { copy(block(p, 7), block(otherShard, 7)) },
-		"another blob's file":  func(p []byte) { copy(p, otherBlob) },
-		"a block of zeros":     func(p []byte) { clear(block(p, 39)) },
-		"another's tail":       func(p []byte) { copy(p[96+n*unit:], otherBlob[96+n*unit:]) },
+		"two blocks exchanged":  func(p []byte) { copy(block(p, 3), block(good, 4)); copy(block(p, 4), block(good, 3)) },
+		"two pieces exchanged":  func(p []byte) { copy(part(p, 3, 1), part(good, 3, 2)); copy(part(p, 3, 2), part(good, 3, 1)) },
+		"another block's piece": func(p []byte) { copy(part(p, 3, 1), part(good, 4, 1)) },
+		"a block repeated":      func(p []byte) { copy(block(p, 7), block(good, 6)) },
+		"another blob's block":  func(p []byte) { copy(block(p, 7), block(otherBlob, 7)) },
+		"another shard's":       func(p []byte) { copy(block(p, 7), block(otherShard, 7)) },
+		"another blob's file":   func(p []byte) { copy(p, otherBlob) },
+		"a block of zeros":      func(p []byte) { clear(block(p, 39)) },
+		"another's tail":        func(p []byte) { copy(p[96+n*unit:], otherBlob[96+n*unit:]) },
 	} {
 		bad := bytes.Clone(good)
 		tamper(bad)
@@ -126,7 +133,7 @@ func TestMisplacedBytesAreFound(t *testing.T) {
 	}
 	// The blocks before the bad one are told apart.
 	bad := bytes.Clone(good)
-	block(bad, 35)[100] ^= 1
+	part(bad, 35, 2)[100] ^= 1
 	overwrite(t, m, name, bad)
 	r, err := d.Open(t.Context(), h.Blob)
 	if err != nil {
@@ -138,8 +145,23 @@ func TestMisplacedBytesAreFound(t *testing.T) {
 	if !errs.Is(err, errs.Corrupt) || k != 35*drivetest.Stripe/2 || !bytes.Equal(got[:k], slices.Concat(blocks[:35]...)) {
 		t.Fatalf("%d bytes, %v", k, err)
 	}
+	// The other pieces of its block are served.
+	for j := range pieces {
+		from, to := j*drivetest.Piece, min((j+1)*drivetest.Piece, drivetest.Stripe/2)
+		p, release, err := r.LendBlock(t.Context(), 35, from+1, to)
+		if j == 2 {
+			if !errs.Is(err, errs.Corrupt) || release != nil {
+				t.Fatalf("the bad piece was lent: %v", err)
+			}
+			continue
+		}
+		if err != nil || !bytes.Equal(p, blocks[35][from+1:to]) {
+			t.Fatalf("piece %d: %v", j, err)
+		}
+		release()
+	}
 	for i := range int64(n) {
-		p, release, err := r.(drive.BlockLender).LendBlock(t.Context(), i)
+		p, release, err := r.LendBlock(t.Context(), i, 0, len(blocks[i]))
 		switch {
 		case i == 35:
 			if !errs.Is(err, errs.Corrupt) || release != nil {

@@ -1,5 +1,5 @@
 // Package drive is one drive: a directory on one file system that stores shards of
-// blobs, each a self-describing file whose every block carries a hash. The engine
+// blobs, each a self-describing file whose blocks carry a hash for every piece. The engine
 // sees drives through the Drive interface; a local directory and (later) a drive of
 // another node implement it and pass the same conformance suite.
 package drive
@@ -31,6 +31,7 @@ type ShardHeader struct {
 	Data    uint8
 	Parity  uint8
 	Stripe  uint32 // bytes of content in a full stripe
+	Piece   uint32 // bytes of a block that have a hash of their own, PieceLen in new shards; 0: the whole block
 	Created twofold.Time
 }
 
@@ -84,7 +85,7 @@ type Drive interface {
 
 // ShardWriter writes one shard, block by block. Not safe for concurrent use.
 type ShardWriter interface {
-	// WriteBlock appends a block: the hash is computed here. It does not keep p.
+	// WriteBlock appends a block: the hashes are computed here. It does not keep p.
 	// Every block but the last of a blob has the same length.
 	WriteBlock(p []byte) error
 	// Commit writes the trailer and makes the shard durable: file and directory
@@ -94,22 +95,24 @@ type ShardWriter interface {
 	Abort() error
 }
 
-// ShardReader reads a committed shard. Safe for concurrent use.
+// ShardReader reads a committed shard. Everything that it returns was verified. Safe for
+// concurrent use.
 type ShardReader interface {
 	Info() ShardInfo
 	// ReadBlocks reads n blocks from block first into p, which has room for them
-	// (BlockLen bytes each, the last one of the blob maybe less), verifies each
-	// block's hash, and returns the bytes read. errs.Corrupt names a bad block.
+	// (BlockLen bytes each, the last one of the blob maybe less), verifies the
+	// hashes, and returns the bytes read. errs.Corrupt names a bad block.
 	ReadBlocks(ctx context.Context, first, n int64, p []byte) (int, error)
+	// LendBlock reads bytes [from, to) of block i, and of the block around them no more
+	// than the pieces that they are in (ShardHeader.Piece). It lends memory of its own,
+	// which spares its caller a buffer and a copy: the caller does not write to p, and
+	// calls release once when it is done with it. After an error release is nil.
+	LendBlock(ctx context.Context, i int64, from, to int) (p []byte, release func(), err error)
+	// ReadNow fills p with the bytes of block i that begin at from, if all of them can
+	// be had without waiting for a disk. Where it reports false, for whatever reason,
+	// p holds anything, and LendBlock tells.
+	ReadNow(i int64, from int, p []byte) bool
 	Close() error
-}
-
-// BlockLender is what a ShardReader may be as well: it lends memory of its own,
-// which spares its caller a buffer and a copy. Safe for concurrent use.
-type BlockLender interface {
-	// LendBlock is ReadBlocks of block i alone. The caller does not write to p, and
-	// calls release once when it is done with it; after an error release is nil.
-	LendBlock(ctx context.Context, i int64) (p []byte, release func(), err error)
 }
 
 // BlockLen is the length of the block a shard has of stripe i: the stripe's bytes

@@ -75,18 +75,23 @@ func (w *writer) WriteBlock(p []byte) error {
 	case w.blocks > 0 && w.end != w.first:
 		return w.stop(errs.Newf(op, errs.Invalid, "a block behind a short one"))
 	}
-	s := sum(p, blockSeed(w.h.Blob, w.h.Index, w.blocks))
 	if w.blocks == 0 {
 		w.first = len(p)
 	}
 	w.end = len(p)
+	size := int(pieceLen(&w.h, int64(len(p))))
+	for j := int64(0); len(p) > 0; j++ {
+		piece := p[:min(size, len(p))]
+		p = p[len(piece):]
+		s := sum(piece, pieceSeed(&w.h, w.blocks, j))
+		if err := w.append(s[:]); err != nil {
+			return w.stop(err)
+		}
+		if err := w.append(piece); err != nil {
+			return w.stop(err)
+		}
+	}
 	w.blocks++
-	if err := w.append(s[:]); err != nil {
-		return w.stop(err)
-	}
-	if err := w.append(p); err != nil {
-		return w.stop(err)
-	}
 	return nil
 }
 

@@ -173,7 +173,7 @@ func (x *heal) rewrite(ctx context.Context, s *surveyed, d engine.Damage, delete
 	open := 0
 	for _, t := range s.targets {
 		head := s.header
-		head.Index = uint8(t.index)
+		head.Index, head.Piece = uint8(t.index), drive.PieceLen // of an older blob as well
 		if t.w, t.err = t.drv.Create(ctx, head); t.err == nil {
 			open++
 		}

@@ -14,13 +14,10 @@ import (
 	"twofold/internal/vfs"
 )
 
-// localRig is an engine over drives in directories, with a blob, and its shards'
-// files by drive.
-func localRig(t *testing.T, n, parity, size int) (*engine.Engine, *Healer, twofold.Blob, []string) {
+// localEngine is an engine over drives in directories data1 to datan of dir.
+func localEngine(t *testing.T, cluster twofold.ClusterID, dir string, n, parity int) (*engine.Engine, *Healer) {
 	t.Helper()
-	cluster := twofold.NewUUID()
 	set := engine.SetConfig{Parity: parity}
-	dir := t.TempDir()
 	for i := range n {
 		path := filepath.Join(dir, fmt.Sprint("data", i+1))
 		if err := os.Mkdir(path, 0o755); err != nil {
@@ -43,10 +40,19 @@ func localRig(t *testing.T, n, parity, size int) (*engine.Engine, *Healer, twofo
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { e.Close() })
 	h, err := New(Options{Engine: e, Cycle: -1, Wanted: func(context.Context, twofold.BlobID) (bool, error) { return true, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e, h
+}
+
+// localRig is a localEngine with a blob, and its shards' files by drive.
+func localRig(t *testing.T, n, parity, size int) (*engine.Engine, *Healer, twofold.Blob, []string) {
+	t.Helper()
+	dir := t.TempDir()
+	e, h := localEngine(t, twofold.NewUUID(), dir, n, parity)
 	b, err := e.Write(context.Background(), engine.WriteOptions{ID: twofold.MakeBlobID(1, 1), Parity: -1, Purpose: []byte("a test")},
 		bytes.NewReader(content(size, 1)))
 	if err != nil {

@@ -20,8 +20,9 @@ func Keeping(k *flock.Keeper) FS { return osFS{k} }
 type osFS struct{ locks *flock.Keeper }
 
 var (
-	_ FS   = osFS{}
-	_ File = (*osFile)(nil)
+	_ FS           = osFS{}
+	_ File         = (*osFile)(nil)
+	_ VectorReader = (*osFile)(nil)
 )
 
 func (osFS) Open(name string) (File, error) {
@@ -54,7 +55,12 @@ func openOS(name string, flag int) (*osFile, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
-		return &osFile{f: os.NewFile(uintptr(fd), name)}, nil
+		o := &osFile{f: os.NewFile(uintptr(fd), name)}
+		if o.raw, err = o.f.SyscallConn(); err != nil {
+			o.f.Close()
+			return nil, err
+		}
+		return o, nil
 	}
 }
 
@@ -178,7 +184,8 @@ func fileOrNil(f *osFile, err error) (File, error) {
 // osFile is a file of the operating system.
 type osFile struct {
 	f      *os.File
-	direct bool // O_DIRECT is on; only the one writer of such a file looks
+	raw    syscall.RawConn // of f
+	direct bool            // O_DIRECT is on; only the one writer of such a file looks
 }
 
 func (o *osFile) ReadAt(p []byte, off int64) (int, error) { return o.f.ReadAt(p, off) }

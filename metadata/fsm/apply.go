@@ -194,6 +194,8 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.deleteBucket(b)
 	case *metadata.FreeInode:
 		return a.freeInode(b)
+	case *metadata.FreeInodes:
+		return a.freeInodes(b)
 	case *metadata.TrashDone:
 		return a.trashDone(b)
 	case *metadata.ReplaceExtents:

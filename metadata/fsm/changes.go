@@ -84,23 +84,61 @@ func (m *Machine) OnChanges(publish func(*Changes)) { m.publish = publish }
 func (m *Machine) Position() Position { return Position{m.Applied(), m.term} }
 
 // Take is ApplyBatch of the first n entries with changes that another machine
-// computed. They are taken only if they are of exactly these entries, on exactly the
-// state that the machine has: otherwise n is 0, and nothing happened. There are no
-// results. An error stops the replica, as one of ApplyBatch does.
-func (m *Machine) Take(c *Changes, entries []Entry) (n int, err error) {
-	run := unapplied(entries, m.Applied())
-	if c.base != m.Position() || c.count == 0 || c.count > len(run) {
+// computed, of one run behind the other. Of them as many are taken, in one write, as are
+// of exactly these entries, on exactly the state that the machine has: if none is, n is
+// 0, and nothing happened. There are no results. An error stops the replica, as one of
+// ApplyBatch does.
+func (m *Machine) Take(cs []*Changes, entries []Entry) (n int, err error) {
+	at := m.Position()
+	rest := unapplied(entries, at.Index)
+	fit := 0
+	for _, c := range cs {
+		if !c.of(at, rest) {
+			break
+		}
+		at, rest = c.last, rest[c.count:]
+		fit++
+	}
+	if fit == 0 {
 		return 0, nil
 	}
-	n = len(entries) - len(run) + c.count
-	run = run[:c.count]
-	if e := run[c.count-1]; c.last != (Position{e.Index, e.Term}) || c.run != hashRun(run) {
-		return 0, nil
-	}
-	if err := m.commit(c.ops, c.last, m.remember); err != nil {
+	if err := m.commit(merge(cs[:fit]), at, m.remember); err != nil {
 		return 0, err // what is remembered is of the store as it was
 	}
-	return n, nil
+	return len(entries) - len(rest), nil
+}
+
+// of tells whether c is what the first of the entries make of the state at a position.
+func (c *Changes) of(at Position, entries []Entry) bool {
+	if c.base != at || c.count == 0 || c.count > len(entries) {
+		return false
+	}
+	e := entries[c.count-1]
+	return c.last == Position{e.Index, e.Term} && c.run == hashRun(entries[:c.count])
+}
+
+// merge is what changes write one after the other, as one write: of each key the last.
+func merge(cs []*Changes) []kv.Op {
+	if len(cs) == 1 {
+		return cs[0].ops
+	}
+	n := 0
+	for _, c := range cs {
+		n += len(c.ops)
+	}
+	ops := make([]kv.Op, 0, n)
+	at := make(map[string]int, n)
+	for _, c := range cs {
+		for _, op := range c.ops {
+			if i, ok := at[string(op.Key)]; ok {
+				ops[i] = op
+				continue
+			}
+			at[string(op.Key)] = len(ops)
+			ops = append(ops, op)
+		}
+	}
+	return ops
 }
 
 // remember brings what the machine keeps in memory of its store to after changes

@@ -164,6 +164,19 @@ func (h *herd) run() {
 	}
 }
 
+// chain is a run and, behind it, up to five that begin where the one before ends.
+func (h *herd) chain(i int) []*Changes {
+	cs := []*Changes{h.runs[i]}
+	for range h.rnd.IntN(6) {
+		next := slices.IndexFunc(h.runs, func(c *Changes) bool { return c.Base() == cs[len(cs)-1].Last() })
+		if next < 0 {
+			break
+		}
+		cs = append(cs, h.runs[next])
+	}
+	return cs
+}
+
 // step has a member apply the next entries, or start again.
 func (h *herd) step(m *member) {
 	switch h.rnd.IntN(40) {
@@ -187,7 +200,7 @@ func (h *herd) step(m *member) {
 	if h.rnd.IntN(3) > 0 {
 		for _, i := range h.rnd.Perm(len(h.runs)) { // those that do not fit, too
 			before := m.m.Position()
-			n, err := m.m.Take(h.runs[i], batch)
+			n, err := m.m.Take(h.chain(i), batch)
 			if err != nil {
 				h.t.Fatal(err)
 			}
@@ -326,7 +339,7 @@ func TestTakeOnlyExact(t *testing.T) {
 	} {
 		m, store := open(test.applied)
 		before := dump(t, store)
-		n, err := m.Take(c, test.entries)
+		n, err := m.Take([]*Changes{c}, test.entries)
 		if err != nil || n != test.want {
 			t.Errorf("%s: took %d (%v), want %d", test.name, n, err, test.want)
 		}
@@ -342,7 +355,7 @@ func TestTakeOnlyExact(t *testing.T) {
 	if _, err := m2.ApplyBatch(other); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := m2.Take(c, log[1:]); n != 0 || err != nil {
+	if n, err := m2.Take([]*Changes{c}, log[1:]); n != 0 || err != nil {
 		t.Errorf("another history: took %d (%v)", n, err)
 	}
 }
@@ -362,11 +375,11 @@ func TestTakeFails(t *testing.T) {
 	}
 	last := r.log[len(r.log)-1:]
 	bad.err = errs.Newf("test", errs.Other, "a failed write")
-	if n, err := m.Take(c, last); n != 0 || err == nil {
+	if n, err := m.Take([]*Changes{c}, last); n != 0 || err == nil {
 		t.Fatalf("took %d, %v", n, err)
 	}
 	bad.err = nil
-	if n, err := m.Take(c, last); n != 1 || err != nil {
+	if n, err := m.Take([]*Changes{c}, last); n != 1 || err != nil {
 		t.Fatalf("took %d, %v", n, err)
 	}
 	if dump(t, behind) != dump(t, r.store) {

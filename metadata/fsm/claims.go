@@ -110,11 +110,22 @@ func (a *applier) flushClaims() error {
 			a.set(d.key, be64(nil, uint64(now)))
 		}
 	}
+	var looked map[twofold.BlobID]struct{} // in a batch many may have had a piece of one blob
 	for _, d := range a.claims.deltas {
-		if d.bytes < 0 || d.bytes == 0 && a.batched {
-			if err := a.shrunk(d.blob); err != nil {
-				return err
+		if d.bytes > 0 || d.bytes == 0 && !a.batched {
+			continue
+		}
+		if a.batched {
+			if _, ok := looked[d.blob.ID]; ok {
+				continue
 			}
+			if looked == nil {
+				looked = map[twofold.BlobID]struct{}{}
+			}
+			looked[d.blob.ID] = struct{}{}
+		}
+		if err := a.shrunk(d.blob); err != nil {
+			return err
 		}
 	}
 	return nil

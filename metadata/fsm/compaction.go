@@ -13,6 +13,8 @@ import (
 //
 //   - when a write or a copied range adds to what it has: many small extents make it
 //     slow to read;
+//   - when a write, a copy or the parts of an upload make all of it, and that are many
+//     extents in few bytes: how many, the command says;
 //   - when a blob that it refers to has less than half of its bytes alive, all files
 //     together: until somebody rewrites what is left, the blob keeps all its space.
 //
@@ -29,6 +31,20 @@ func (a *applier) markCompaction(ino twofold.Ino) {
 		return
 	}
 	a.set(compactKey(ino), be64(be64(make([]byte, 0, 16), uint64(a.cmd.Session)), a.cmd.Seq))
+}
+
+// crowded reports whether anywhere among extents, which are in order, as many as c says
+// lie within as many bytes. It looks at each one once.
+func crowded(exts []metadata.Extent, c *metadata.Crowd) bool {
+	if c == nil || c.Extents < 1 {
+		return false
+	}
+	for i := c.Extents - 1; i < len(exts); i++ {
+		if exts[i].Off+exts[i].Len-exts[i-(c.Extents-1)].Off <= c.Bytes {
+			return true
+		}
+	}
+	return false
 }
 
 // liveBytes adds up a blob's claims until they are half of it. Only if they are less

@@ -94,3 +94,62 @@ func TestCompactionMarks(t *testing.T) {
 	}
 	r.check()
 }
+
+// TestCrowdsAreMarked: a command that makes all of a file's content marks it where it
+// brings as many extents in as few bytes as it says, and where it says so.
+func TestCrowdsAreMarked(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket("b")
+	pieces := func(n int, apart int64) (exts []metadata.Extent) {
+		for i := range n {
+			exts = append(exts, metadata.Extent{Off: int64(i) * apart, Len: 10, Data: make([]byte, 10)})
+		}
+		return exts
+	}
+	const size = 100_000
+	write := func(key string, c *metadata.Crowd, exts []metadata.Extent) *metadata.Inode {
+		i := r.ok(metadata.OpCreate, metadata.Create{Parent: b.Root, Name: metadata.Name{Comp: key}, Type: metadata.TypeFile}).Inode
+		return r.ok(metadata.OpWrite, metadata.Write{Ino: i.Ino, Size: size, Extents: exts, Crowd: c}).Inode
+	}
+	src := write("src", nil, pieces(8, 1000)) // the last ones are as far apart as the others
+	copied := func(key string, c *metadata.Crowd) *metadata.Inode {
+		return r.ok(metadata.OpCopyObject, metadata.CopyObject{Src: src.Ino, SrcVersion: src.Version, Bucket: b.ID, Key: twofold.Key(key), Crowd: c}).Inode
+	}
+	ranged := func(key string, c *metadata.Crowd) *metadata.Inode {
+		i := r.file(b, key)
+		return r.ok(metadata.OpCopyRange, metadata.CopyRange{Src: src.Ino, Dst: i.Ino, Len: size, Crowd: c}).Inode
+	}
+	joined := func(key string, c *metadata.Crowd) *metadata.Inode {
+		up := twofold.UploadID{byte(len(key)), key[0], key[len(key)-1]}
+		r.ok(metadata.OpCreateUpload, metadata.CreateUpload{Upload: metadata.Upload{ID: up, Bucket: b.ID, Key: twofold.Key(key)}})
+		r.ok(metadata.OpPutPart, metadata.PutPart{Upload: up, Part: metadata.Part{Number: 1, Size: size, ETag: "e"}, Src: src.Ino, SrcVersion: src.Version})
+		return r.ok(metadata.OpCompleteUpload, metadata.CompleteUpload{Upload: up, Parts: []metadata.PartRef{{Number: 1, ETag: "e"}}, Crowd: c}).Inode
+	}
+	for _, c := range []struct {
+		name  string
+		crowd *metadata.Crowd
+		want  bool
+	}{
+		{"crowded", &metadata.Crowd{Extents: 8, Bytes: 7010}, true},
+		{"few", &metadata.Crowd{Extents: 9, Bytes: 1 << 20}, false},
+		{"wide", &metadata.Crowd{Extents: 8, Bytes: 7009}, false},
+		{"nothing", &metadata.Crowd{}, false},
+		{"before", nil, false}, // as commands were
+	} {
+		for how, i := range map[string]*metadata.Inode{
+			"write":  write("w"+c.name, c.crowd, pieces(8, 1000)),
+			"copy":   copied("c"+c.name, c.crowd),
+			"range":  ranged("r"+c.name, c.crowd),
+			"upload": joined("u"+c.name, c.crowd),
+		} {
+			if _, marked := r.due()[i.Ino]; marked != c.want {
+				t.Errorf("%s, %s: marked %v", how, c.name, marked)
+			}
+		}
+	}
+	dense := append(pieces(4, 1000), metadata.Extent{Off: 50_000, Len: 10, Data: make([]byte, 10)}, metadata.Extent{Off: 50_020, Len: 10, Data: make([]byte, 10)})
+	if i := write("dense", &metadata.Crowd{Extents: 2, Bytes: 30}, dense); r.due()[i.Ino].Ino != i.Ino {
+		t.Error("a crowd in one place is not seen")
+	}
+	r.check()
+}

@@ -41,7 +41,7 @@ func (a *applier) copyRange(c *metadata.CopyRange) (*metadata.Result, error) {
 	if done < n {
 		etag = ""
 	}
-	if done > 0 && stored > 0 {
+	if done > 0 && (stored > 0 || crowded(exts, c.Crowd)) {
 		a.markCompaction(dst.Ino)
 	}
 	a.contentChanged(dst, etag)

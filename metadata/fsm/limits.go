@@ -26,6 +26,7 @@ const (
 	maxConfig      = 512 << 10
 	maxBatchOps    = 512    // operations of a batch
 	maxBatchSets   = 20_000 // changes of keys after which a batch is refused
+	maxFrees       = 1000   // inodes that one command frees
 	maxInos        = 64 << 10
 	maxInoRanges   = 16     // of inode numbers that a session has left
 	maxDepth       = 20_000 // directories above one that is moved

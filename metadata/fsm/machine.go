@@ -35,6 +35,7 @@ type Machine struct {
 	store    kv.Store
 	maxWrite int
 	recent   *recent
+	extents  *recentExtents
 
 	// Of the goroutine that applies:
 	publish  func(*Changes) // nil: nobody asked
@@ -57,7 +58,7 @@ func New(store kv.Store, o Options) (*Machine, error) {
 	if o.ViewBytes == 0 {
 		o.ViewBytes = 48 << 20
 	}
-	m := &Machine{store: store, maxWrite: o.MaxWrite, recent: newRecent(o.ViewBytes)}
+	m := &Machine{store: store, maxWrite: o.MaxWrite, recent: newRecent(o.ViewBytes), extents: newRecentExtents()}
 	m.cache = newCache(o.CacheBytes / 2)
 	m.sessions = map[twofold.SessionID]*window{}
 	var format []byte
@@ -168,6 +169,7 @@ func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results [
 // what was written before anybody can ask for the position.
 func (m *Machine) commit(ops []kv.Op, last Position, remember func([]kv.Op)) error {
 	m.recent.change(ops, last.Index)
+	m.extents.change(ops, last.Index)
 	if err := m.store.Write(ops); err != nil {
 		return err
 	}

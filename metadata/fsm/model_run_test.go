@@ -361,6 +361,10 @@ func (d *duel) attrStep() {
 		if n == nil {
 			return
 		}
+		if d.rnd.IntN(2) == 0 {
+			d.freeSeveral(n)
+			return
+		}
 		before := d.m.nodes[n]
 		for more := before; more; {
 			more = d.ok(metadata.OpFreeInode, metadata.FreeInode{Ino: n.ino, Max: 1 + d.rnd.IntN(2)}).More
@@ -377,6 +381,21 @@ func (d *duel) attrStep() {
 		c.Extents = d.extents(off, c.Len)
 		both(d, metadata.OpReplaceExtents, c, d.m.replaceExtents)
 	}
+}
+
+// freeSeveral frees a node without links, and others that may have some, or be gone.
+func (d *duel) freeSeveral(n *mnode) {
+	c := metadata.FreeInodes{Inos: []twofold.Ino{n.ino}, Max: 1 + d.rnd.IntN(4)}
+	for range d.rnd.IntN(4) {
+		more := d.node(func(n *mnode) bool { return n.links == 0 || d.rnd.IntN(20) == 0 })
+		c.Inos = append(c.Inos, more.ino, more.ino+1000)
+	}
+	for d.ok(metadata.OpFreeInodes, c).More {
+	}
+	for _, ino := range c.Inos {
+		d.m.freeInode(metadata.FreeInode{Ino: ino})
+	}
+	d.compare()
 }
 
 func TestModel(t *testing.T) {

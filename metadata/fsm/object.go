@@ -267,6 +267,9 @@ func (a *applier) copyObject(c *metadata.CopyObject) (*metadata.Result, error) {
 	for n := range exts {
 		a.putExtent(i, &exts[n])
 	}
+	if crowded(exts, c.Crowd) {
+		a.markCompaction(i.Ino)
+	}
 	return &metadata.Result{Inode: i, Parent: dir}, nil
 }
 

@@ -15,24 +15,64 @@ func (a *applier) freeInode(c *metadata.FreeInode) (*metadata.Result, error) {
 	if i.Nlink > 0 {
 		return nil, refusef(errs.Busy, "inode %d has links", c.Ino)
 	}
-	limit := c.Max
-	if limit <= 0 || limit > maxDrop {
-		limit = maxDrop
+	_, more, err := a.free(i, dropLimit(c.Max))
+	if err != nil || !more {
+		return &metadata.Result{}, err
 	}
-	if i.Stored > 0 {
-		cut, _, err := a.punch(i, 0, maxFileLen, limit)
+	return &metadata.Result{Inode: i, More: true}, nil
+}
+
+func (a *applier) freeInodes(c *metadata.FreeInodes) (*metadata.Result, error) {
+	if len(c.Inos) > maxFrees {
+		return nil, refusef(errs.TooLarge, "%d inodes in one command", len(c.Inos))
+	}
+	a.batched = true
+	left := dropLimit(c.Max)
+	for _, ino := range c.Inos {
+		i, err := a.load(ino)
 		if err != nil {
 			return nil, err
+		}
+		if i == nil || i.Nlink > 0 {
+			continue
+		}
+		if left == 0 {
+			return &metadata.Result{More: true}, nil
+		}
+		n, more, err := a.free(i, left)
+		if err != nil || more {
+			return &metadata.Result{More: more}, err
+		}
+		left -= n
+	}
+	return &metadata.Result{}, nil
+}
+
+// dropLimit is how many extents a command may drop that asks for max.
+func dropLimit(max int) int {
+	if max <= 0 || max > maxDrop {
+		return maxDrop
+	}
+	return max
+}
+
+// free drops up to limit extents of an inode without links, and then the inode. It returns
+// how many they were, and whether there are more.
+func (a *applier) free(i *metadata.Inode, limit int) (n int, more bool, err error) {
+	if i.Stored > 0 {
+		var cut int64
+		if cut, n, err = a.punch(i, 0, maxFileLen, limit); err != nil {
+			return 0, false, err
 		}
 		if cut < maxFileLen {
 			i.Unnamed = false // with part of its content gone it can't be linked any more
 			a.touch(i)
-			return &metadata.Result{Inode: i, More: true}, nil
+			return n, true, nil
 		}
 	}
 	a.erase(i.Ino)
 	a.del(orphanKey(i.Ino))
-	return &metadata.Result{}, nil
+	return n, false, nil
 }
 
 func (a *applier) trashDone(c *metadata.TrashDone) (*metadata.Result, error) {

@@ -216,7 +216,7 @@ func (a *applier) completeUpload(c *metadata.CompleteUpload) (*metadata.Result, 
 	if err != nil || more {
 		return &metadata.Result{More: more}, err
 	}
-	return a.join(u, parts, contentOf(u, c, parts))
+	return a.join(u, parts, contentOf(u, c, parts), c.Crowd)
 }
 
 // listed loads the parts that Complete lists, and checks them.
@@ -283,11 +283,12 @@ func contentOf(u *metadata.Upload, c *metadata.CompleteUpload, parts []*metadata
 }
 
 // join makes the parts the content of the upload's key.
-func (a *applier) join(u *metadata.Upload, parts []*metadata.Part, c *metadata.Content) (*metadata.Result, error) {
+func (a *applier) join(u *metadata.Upload, parts []*metadata.Part, c *metadata.Content, crowd *metadata.Crowd) (*metadata.Result, error) {
 	i, dir, err := a.place(u.Bucket, u.Key, c, metadata.Conditions{})
 	if err != nil {
 		return nil, err
 	}
+	var exts []metadata.Extent
 	off := int64(0)
 	for _, p := range parts {
 		if err := a.dropPart(u, p); err != nil {
@@ -297,8 +298,12 @@ func (a *applier) join(u *metadata.Upload, parts []*metadata.Part, c *metadata.C
 			e := p.Extents[n]
 			e.Off += off
 			a.putExtent(i, &e)
+			exts = append(exts, e)
 		}
 		off += p.Size
+	}
+	if crowded(exts, crowd) {
+		a.markCompaction(i.Ino)
 	}
 	a.dropUpload(u)
 	return &metadata.Result{Inode: i, Parent: dir}, nil

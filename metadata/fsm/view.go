@@ -14,7 +14,7 @@ import (
 // keep the View. It does not ask anyone whether the state is the newest.
 func (m *Machine) View(fn func(metadata.View) error) error {
 	return m.store.View(func(r kv.Reader) error {
-		v, err := newView(r, m.recent)
+		v, err := newView(r, m.recent, m.extents)
 		if err != nil {
 			return err
 		}
@@ -26,15 +26,16 @@ type view struct {
 	state
 	r       kv.Reader
 	applied uint64
+	recent  *recentExtents
 	looked  func(twofold.Ino) // nil: nobody wants to know
 }
 
 var _ metadata.View = (*view)(nil)
 
-func newView(r kv.Reader, c *recent) (*view, error) {
+func newView(r kv.Reader, c *recent, x *recentExtents) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	return &view{state: state{recentSnapshot{s, c, index}}, r: r, applied: index}, err
+	return &view{state: state{recentSnapshot{s, c, index}}, r: r, applied: index, recent: x}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
@@ -209,7 +210,24 @@ func (v *view) Extents(ino twofold.Ino, off, n int64, max int) (exts []metadata.
 		return nil, nil
 	}
 	end := off + min(n, maxFileLen-min(off, maxFileLen))
+	if e, ok := v.recent.find(ino, off, end, v.applied); ok {
+		return []metadata.Extent{clip(e, off, end)}, nil
+	}
+	var blobs map[twofold.BlobID]*twofold.Blob // thousands of extents may refer to few: they share the record
 	err = v.extents(ino, off, end, func(e metadata.Extent) (bool, error) {
+		if e.Blob != nil && e.Off <= off && e.Off+e.Len >= end {
+			v.recent.put(ino, e, v.applied)
+		}
+		if e.Blob != nil && len(exts) > 0 {
+			if b := blobs[e.Blob.ID]; b != nil && *b == *e.Blob {
+				e.Blob = b
+			} else {
+				if blobs == nil {
+					blobs = map[twofold.BlobID]*twofold.Blob{}
+				}
+				blobs[e.Blob.ID] = e.Blob
+			}
+		}
 		exts = append(exts, clip(e, off, end))
 		return len(exts) != max, nil
 	})

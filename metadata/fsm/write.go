@@ -28,7 +28,7 @@ func (a *applier) write(c *metadata.Write) (*metadata.Result, error) {
 	} else {
 		i.Size = max(i.Size, c.Size)
 	}
-	if len(c.Extents) > 0 && stored > 0 { // one extent more, at least
+	if len(c.Extents) > 0 && stored > 0 || crowded(c.Extents, c.Crowd) { // one extent more, at least
 		a.markCompaction(i.Ino)
 	}
 	a.contentChanged(i, etag)

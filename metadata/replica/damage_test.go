@@ -85,9 +85,10 @@ func TestDamagedValue(t *testing.T) {
 			return g.DriveBack(context.Background(), victim) == nil
 		})
 		wait(t, 20*time.Second, "four replicas", settled(g, 4))
-		if n := g.node(victim.Drive); n == nil || !bytes.Equal(content(t, n), content(t, g.leader())) {
-			t.Error("replicas differ")
-		}
+		wait(t, 20*time.Second, "the same state", func() bool { // what it holds back, too: hold.go
+			n := g.node(victim.Drive)
+			return n != nil && bytes.Equal(content(t, n), content(t, g.leader()))
+		})
 	})
 	t.Run("alone", func(t *testing.T) {
 		g := openTest(t, Options{Dirs: testDirs(t, 1), Bootstrap: true, NewMachine: newReal})

@@ -86,25 +86,35 @@ func (x *exchange) put(h *stateHost, c *fsm.Changes) {
 	}
 }
 
+// takeBytes is from how many bytes of changes on no more runs are taken at once.
+const takeBytes = 1 << 20
+
 // find looks for changes that a machine at a position can take of entries: those
-// that begin at once (skip 0), or behind as few entries as possible, which are to be
-// computed first. Without any, skip is all of them.
-func (x *exchange) find(at fsm.Position, entries []Entry) (c *fsm.Changes, skip int) {
+// that begin at once (skip 0), of one run behind the other, or behind as few entries as
+// possible, which are to be computed first. Without any, skip is all of them.
+func (x *exchange) find(at fsm.Position, entries []Entry) (cs []*fsm.Changes, skip int) {
 	if x == nil {
 		return nil, len(entries)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	end := entries[len(entries)-1].Index
-	if c := x.runs[at]; c != nil && c.Last().Index <= end {
-		return c, 0
+	for size := 0; size < takeBytes; {
+		c := x.runs[at]
+		if c == nil || c.Last().Index > end {
+			break
+		}
+		cs, at, size = append(cs, c), c.Last(), size+c.Size()
+	}
+	if len(cs) > 0 {
+		return cs, 0
 	}
 	for k, e := range entries[:len(entries)-1] {
 		if e.Index <= at.Index {
 			continue
 		}
 		if c := x.runs[fsm.Position{Index: e.Index, Term: e.Term}]; c != nil && c.Last().Index <= end {
-			return c, k + 1
+			return nil, k + 1
 		}
 	}
 	return nil, len(entries)

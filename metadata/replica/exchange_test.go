@@ -37,7 +37,7 @@ func newSolo(t testing.TB, x *exchange, store kv.Store) *solo {
 func (s *solo) feed(t testing.TB, entries ...Entry) int64 {
 	t.Helper()
 	before := s.taken.Load()
-	if _, err := s.apply(s.m, entries); err != nil {
+	if _, err := s.apply(s.m, entries, s.waiting.Load() == 0); err != nil {
 		t.Fatal(err)
 	}
 	return s.taken.Load() - before
@@ -146,13 +146,13 @@ func TestExchangeResults(t *testing.T) {
 	a, b := newSolo(t, x, kv.NewMemory()), newSolo(t, x, kv.NewMemory())
 	a.feed(t, log[:2]...)
 	b.waiting.Add(1)
-	res, err := b.apply(b.m, log[:2])
+	res, err := b.apply(b.m, log[:2], b.waiting.Load() == 0)
 	if err != nil || res[0] == nil || res[0].ID != 1 || res[1] == nil || b.taken.Load() != 0 {
 		t.Errorf("results %v, %v; %d taken", res, err, b.taken.Load())
 	}
 	b.waiting.Add(-1)
 	a.feed(t, log[2])
-	if res, err = b.apply(b.m, log[2:]); err != nil || res[0] != nil || b.taken.Load() != 1 {
+	if res, err = b.apply(b.m, log[2:], b.waiting.Load() == 0); err != nil || res[0] != nil || b.taken.Load() != 1 {
 		t.Errorf("results %v, %v; %d taken", res, err, b.taken.Load())
 	}
 }
@@ -259,7 +259,7 @@ func TestFollowersTake(t *testing.T) {
 // for, which does not happen, would say that the outcome is not known; the command
 // comes again, and brings the result of the first time.
 func TestLeaderTook(t *testing.T) {
-	g := openTest(t, Options{Dirs: testDirs(t, 3), Bootstrap: true, NewMachine: newReal})
+	g := openTest(t, Options{Dirs: testDirs(t, 3), Bootstrap: true, NewMachine: newReal, holdFor: -1})
 	c := newClient(t, g)
 	for seq := uint64(2); ; seq++ { // until no election comes between
 		cmd := &metadata.Command{Op: metadata.OpCreateBucket, Session: c.session, Seq: seq, Now: 7,

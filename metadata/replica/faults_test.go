@@ -14,9 +14,10 @@ import (
 // faulty is a replica's log that can hang and fail.
 type faulty struct {
 	disk
-	hang atomic.Pointer[chan struct{}] // writes wait for it
-	fail atomic.Bool
-	slow atomic.Int64 // ns added to every write
+	hang   atomic.Pointer[chan struct{}] // writes wait for it
+	fail   atomic.Bool
+	slow   atomic.Int64 // ns added to every write
+	writes atomic.Int64 // of the log that have ended
 }
 
 var errInjected = errors.New("injected I/O error")
@@ -33,6 +34,7 @@ func (f *faulty) before() error {
 }
 
 func (f *faulty) StoreLogs(l []*raft.Log) error {
+	defer f.writes.Add(1)
 	if err := f.before(); err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func TestHungDrive(t *testing.T) {
 	ch := make(chan struct{})
 	fault(old).hang.Store(&ch)
 	start := time.Now()
-	wait(t, 4*time.Second, "another leader", func() bool { n := g.leader(); return n != nil && n.dir != old })
+	wait(t, 20*time.Second, "another leader", func() bool { n := g.leader(); return n != nil && n.dir != old })
 	t.Logf("another leader after %s", time.Since(start).Round(time.Millisecond))
 	l.run(200 * time.Millisecond)
 	fault(old).hang.Store(nil)
@@ -84,11 +86,8 @@ func TestHungDrive(t *testing.T) {
 	ch2 := make(chan struct{})
 	fault(others[0]).hang.Store(&ch2)
 	defer close(ch2)
-	l.longest.Store(0)
-	l.run(500 * time.Millisecond)
-	if d := time.Duration(l.longest.Load()); d > 400*time.Millisecond {
-		t.Errorf("a follower that hangs delays a commit by %s", d)
-	}
+	before := l.fewest()
+	wait(t, 20*time.Second, "commits go on beside a follower that hangs", func() bool { return l.fewest() > before+20 })
 	l.end()
 }
 
@@ -96,13 +95,13 @@ func TestHungDrive(t *testing.T) {
 func TestSlowFollower(t *testing.T) {
 	g, fault := faultyGroup(t, 4)
 	_, others := leaderAndOthers(t, g)
-	fault(others[0]).slow.Store(int64(300 * time.Millisecond))
+	slow := fault(others[0])
+	slow.slow.Store(int64(time.Second))
 	l := startLoad(t, g, 4)
-	l.run(time.Second)
-	if d := time.Duration(l.longest.Load()); d > 250*time.Millisecond {
-		t.Errorf("a slow follower delays a commit by %s", d)
-	}
-	fault(others[0]).slow.Store(0)
+	wait(t, 20*time.Second, "each worker commits five times in the time of a slow write", func() bool {
+		return l.fewest() > 5*(slow.writes.Load()+1)
+	})
+	slow.slow.Store(0)
 	l.end()
 }
 

@@ -47,6 +47,7 @@ type Options struct {
 	verified func(bytes int)                                   // see kv.Options; of one replica
 	wrapDisk func(Dir, disk) disk                              // for tests: between a replica and its log
 	space    func(path string) (free, total uint64, err error) // for tests: in the place of statfs(2)
+	holdFor  time.Duration                                     // for tests: in the place of holdTime; negative: nothing is held
 	exchange *exchange                                         // of the group; set by Open
 }
 
@@ -91,6 +92,9 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	}
 	if o.HeartbeatTimeout == 0 {
 		o.HeartbeatTimeout = time.Second
+	}
+	if o.holdFor == 0 {
+		o.holdFor = holdTime
 	}
 	if o.space == nil {
 		o.space = space

@@ -278,7 +278,7 @@ func (g *Group) change(ctx context.Context, do func(leader *node) raft.Future) e
 		if err != nil {
 			return err
 		}
-		err = l.await(ctx, do(l))
+		err = l.await(ctx, do(l).Error)
 		if err == nil || errs.Is(err, errs.Exists) {
 			return err
 		}

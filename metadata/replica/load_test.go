@@ -111,10 +111,19 @@ func (l *load) check(g *Group) {
 
 func (l *load) run(d time.Duration) { time.Sleep(d) }
 
-// wait polls until cond holds.
+// fewest is how many increments the slowest worker has been acknowledged.
+func (l *load) fewest() int64 {
+	n := l.acked[0].Load()
+	for i := range l.acked {
+		n = min(n, l.acked[i].Load())
+	}
+	return n
+}
+
+// wait polls until cond holds. The limit is that of a machine with little else to do.
 func wait(t testing.TB, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !cond(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * limit); !cond(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within %s: %s", limit, what)
 		}

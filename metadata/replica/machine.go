@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -52,6 +53,9 @@ type stateHost struct {
 
 	// Of the library's goroutine that applies:
 	entries []Entry
+
+	held    held          // of what it was given
+	holdFor time.Duration // at most; negative: nothing is held
 
 	// What was applied since the last snapshot, for the policy in snapshots.go.
 	sinceEntries, sinceBytes atomic.Int64
@@ -125,9 +129,7 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 	if len(h.entries) == 0 {
 		return out
 	}
-	done := h.busy.start()
-	results, err := h.apply(h.cur.Load().machine, h.entries)
-	done()
+	results, err := h.applyNext(h.entries, bytes)
 	if err != nil {
 		h.die(err)
 	}
@@ -148,6 +150,9 @@ func (h *stateHost) ApplyBatch(logs []*raft.Log) []any {
 // Snapshot implements raft.FSM. It runs between two batches, so that the cut is of
 // exactly the entries that the library says it is.
 func (h *stateHost) Snapshot() (raft.FSMSnapshot, error) {
+	if err := h.settle(); err != nil {
+		h.die(err)
+	}
 	cur := h.cur.Load()
 	dir := h.snaps.tempDir()
 	cut, err := cur.store.Cut(dir)
@@ -161,12 +166,20 @@ func (h *stateHost) Snapshot() (raft.FSMSnapshot, error) {
 // our store; the index is rebuilt from its files, not from the stream.
 func (h *stateHost) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	if err := h.open(true); err != nil {
+	if err := h.reopen(); err != nil {
 		h.die(err)
 	}
 	h.sinceEntries.Store(0)
 	h.sinceBytes.Store(0)
 	return nil
+}
+
+// reopen opens the index that the latest snapshot holds, which has what is held.
+func (h *stateHost) reopen() error {
+	h.held.mu.Lock()
+	defer h.held.mu.Unlock()
+	h.held.entries, h.held.bytes = nil, 0
+	return h.open(true)
 }
 
 // hostSnapshot implements raft.FSMSnapshot.

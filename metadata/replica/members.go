@@ -143,7 +143,7 @@ func (g *Group) expel(nodes []*node, missing []raft.ServerID) {
 		if err != nil || l.isGone() {
 			return
 		}
-		if err := l.await(ctx, l.raft.RemoveServer(id, 0, time.Second)); err != nil {
+		if err := l.await(ctx, l.raft.RemoveServer(id, 0, time.Second).Error); err != nil {
 			g.log.Debug("a lost replica is not removed yet", "drive", id, "err", err)
 			return
 		}

@@ -130,7 +130,7 @@ func (n *node) wire() {
 	n.store = newLogStore(n.disk, n.fail, n.anchor.holds)
 	n.host = &stateHost{
 		base: kvDir(n.dir.g0()), snaps: n.snaps, newMachine: n.opts.NewMachine, fail: n.fail, log: n.log,
-		exchange: n.opts.exchange, verify: n.opts.Verify, verified: n.opts.verified,
+		exchange: n.opts.exchange, verify: n.opts.Verify, verified: n.opts.verified, holdFor: n.opts.holdFor,
 	}
 }
 
@@ -226,6 +226,7 @@ func (n *node) out(reason error) (first bool) {
 		}
 		if n.host != nil {
 			n.host.exchange.leave(n.host)
+			n.host.held.over.Store(true)
 		}
 		close(n.gone)
 	})
@@ -284,7 +285,11 @@ func (n *node) stop(limit time.Duration) bool {
 		return true
 	}
 	n.port.cut()
-	return guard(limit, func() error { return n.raft.Shutdown().Error() }) == nil
+	return guard(limit, func() error {
+		err := n.raft.Shutdown().Error()
+		n.host.rest()
+		return err
+	}) == nil
 }
 
 // close stops the replica in order: its index is clean afterwards.
@@ -321,6 +326,7 @@ func (n *node) release() error {
 	}
 	if n.host != nil {
 		if cur := n.host.cur.Load(); cur != nil {
+			keep(n.host.settle())
 			keep(cur.store.Close())
 		}
 	}

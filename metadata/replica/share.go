@@ -12,7 +12,7 @@ type sharer interface {
 	StateMachine
 	OnChanges(publish func(*fsm.Changes))
 	Position() fsm.Position
-	Take(c *fsm.Changes, entries []Entry) (n int, err error)
+	Take(cs []*fsm.Changes, entries []Entry) (n int, err error)
 }
 
 var _ sharer = (*fsm.Machine)(nil)
@@ -25,24 +25,24 @@ func (h *stateHost) share(m StateMachine) {
 }
 
 // apply applies entries and returns a result for each; nil for those of which this
-// replica took the changes.
+// replica took the changes, which it may only where take says so.
 //
 // A result is needed by the one who proposed the entry at this replica and waits.
 // Whoever proposes counts himself as waiting before the library gets the command, so
-// that he is counted when his entry comes here: then everything is computed. That
-// holds for a leader, for one that has just lost its leadership with entries
+// that he is counted when his entry comes here: then everything is computed, but for what
+// was held back (hold.go), of which nobody waited for a result. That holds for a leader, for one that has just lost its leadership with entries
 // committed, and for one that does not know it yet.
-func (h *stateHost) apply(m StateMachine, entries []Entry) ([]*metadata.Result, error) {
+func (h *stateHost) apply(m StateMachine, entries []Entry, take bool) ([]*metadata.Result, error) {
 	s, ok := m.(sharer)
-	ok = ok && h.waiting.Load() == 0
+	ok = ok && take
 	results := make([]*metadata.Result, len(entries))
 	for done := 0; done < len(entries); {
 		rest := entries[done:]
 		n := len(rest)
 		if ok {
-			c, skip := h.exchange.find(s.Position(), rest)
+			cs, skip := h.exchange.find(s.Position(), rest)
 			if skip == 0 {
-				took, err := s.Take(c, rest)
+				took, err := s.Take(cs, rest)
 				if err != nil {
 					return nil, err
 				}

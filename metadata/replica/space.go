@@ -40,7 +40,7 @@ func frees(c *metadata.Command) bool {
 	switch c.Op {
 	case metadata.OpBeginSession, metadata.OpEndSession, metadata.OpForgetSession, metadata.OpDeleteBucket,
 		metadata.OpDeleteObject, metadata.OpAbortUpload, metadata.OpUnlink, metadata.OpRmdir,
-		metadata.OpFreeInode, metadata.OpTrashDone, metadata.OpCompacted, metadata.OpNop:
+		metadata.OpFreeInode, metadata.OpFreeInodes, metadata.OpTrashDone, metadata.OpCompacted, metadata.OpNop:
 		return true
 	case metadata.OpBatch:
 		b, ok := c.Body.(metadata.Batch)

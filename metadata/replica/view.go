@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"twofold/internal/errs"
 	"twofold/metadata"
 	"twofold/metadata/kv"
@@ -146,18 +144,26 @@ func (g *Group) confirmOnce() (*lease, error) {
 
 // prove confirms that the lease's replica leads, and that everything committed in
 // earlier terms is in its state machine: a barrier is an entry of its own term that
-// a majority of the voters has stored, and that the state machine has come to.
-// (VerifyLeader would be cheaper, but counts replicas without a vote, too. One
+// a majority of the voters has stored, and that the state machine has come to, when
+// what the replica held back until it led is applied. (VerifyLeader would be cheaper, but counts replicas without a vote, too. One
 // barrier an election costs nothing.)
 func (g *Group) prove(ctx context.Context, l *lease) error {
-	return l.node.await(ctx, l.node.raft.Barrier(time.Second))
+	if err := l.node.await(ctx, l.node.raft.Barrier(time.Second).Error); err != nil {
+		return err
+	}
+	return l.node.await(ctx, func() error {
+		err := l.node.host.settle()
+		if err != nil {
+			l.node.fail(err)
+		}
+		return err
+	})
 }
 
-// await waits for a future of the library, which may never come when the replica's
-// drive hangs.
-func (n *node) await(ctx context.Context, f raft.Future) error {
+// await waits for f, which may never return when the replica's drive hangs.
+func (n *node) await(ctx context.Context, f func() error) error {
 	answer := make(chan error, 1)
-	go func() { answer <- f.Error() }()
+	go func() { answer <- f() }()
 	select {
 	case err := <-answer:
 		return err

@@ -74,19 +74,6 @@ func (t *Table) AcquireDir(ctx context.Context, h Holder, b twofold.BucketID, di
 	return token, true, nil
 }
 
-// AcquireNewDir grants h the write lease of a directory that a command is about to make, in one
-// of which h has the lease: nobody knows of it yet, and no change is under way that could
-// come to it unawares. Release it where the command fails.
-func (t *Table) AcquireNewDir(h Holder, b twofold.BucketID, dir twofold.Ino) (token uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.stateOf(dir)
-	t.lastToken++
-	s.holder, s.token = h, t.lastToken
-	t.heldDir(s, b)
-	return s.token
-}
-
 func (t *Table) takeDir(ctx context.Context, h Holder, b twofold.BucketID, dir twofold.Ino) (token uint64, fresh bool, err error) {
 	if err := t.waitReady(ctx); err != nil {
 		return 0, false, err

@@ -232,8 +232,8 @@ func TestDirMarks(t *testing.T) {
 	if tab.Same(m) {
 		t.Error("one that came and went is not noticed")
 	}
-	token := tab.AcquireNewDir(h, inBucket, dirIno)
-	if !tab.Dirs().Some() || takeDir(t, tab, h, dirIno) != token {
+	token, ok := tab.AcquireNew(h, inBucket, dirIno, true)
+	if !ok || !tab.Dirs().Some() || takeDir(t, tab, h, dirIno) != token {
 		t.Error("that of a new directory is none")
 	}
 }

@@ -17,14 +17,18 @@ import (
 	"twofold/internal/errs"
 )
 
-// Stripe is the stripe that the suite's shards have.
-const Stripe = 64 << 10
+// Stripe is the stripe that the suite's shards have, Piece the length of the pieces that
+// their blocks, of half a stripe, are cut into: the last piece is a short one.
+const (
+	Stripe = 64 << 10
+	Piece  = 5000
+)
 
 // Header describes a shard of a new blob with 2 data and 2 parity shards.
 func Header(cluster twofold.ClusterID, b twofold.BlobID) drive.ShardHeader {
 	return drive.ShardHeader{
 		Cluster: cluster, Blob: b, Set: twofold.SetID{Pool: 1, Set: 2}, Index: 1,
-		Data: 2, Parity: 2, Stripe: Stripe, Created: 1234567890,
+		Data: 2, Parity: 2, Stripe: Stripe, Piece: Piece, Created: 1234567890,
 	}
 }
 
@@ -72,19 +76,16 @@ func Verify(ctx context.Context, d drive.Drive, b twofold.BlobID, blocks [][]byt
 	if n != len(want) || !bytes.Equal(got, want) {
 		return fmt.Errorf("blob %s: read %d bytes that differ from the %d written", b, n, len(want))
 	}
-	if l, ok := r.(drive.BlockLender); ok {
-		return verifyLent(ctx, l, blocks)
-	}
-	return nil
+	return verifyLent(ctx, r, blocks)
 }
 
 // verifyLent borrows every block, gives them back only when it has all, and borrows
-// once more.
-func verifyLent(ctx context.Context, l drive.BlockLender, blocks [][]byte) error {
+// once more; then parts of them, also such as are in memory.
+func verifyLent(ctx context.Context, l drive.ShardReader, blocks [][]byte) error {
 	for range 2 {
 		var lent [][]byte
 		for i := range blocks {
-			p, release, err := l.LendBlock(ctx, int64(i))
+			p, release, err := l.LendBlock(ctx, int64(i), 0, len(blocks[i]))
 			if err != nil {
 				return err
 			}
@@ -97,10 +98,52 @@ func verifyLent(ctx context.Context, l drive.BlockLender, blocks [][]byte) error
 			}
 		}
 	}
+	for i, block := range blocks {
+		if err := verifyParts(ctx, l, int64(i), block); err != nil {
+			return err
+		}
+	}
 	for _, i := range []int64{-1, int64(len(blocks))} {
-		if _, release, err := l.LendBlock(ctx, i); !errs.Is(err, errs.Invalid) || release != nil {
+		if _, release, err := l.LendBlock(ctx, i, 0, 1); !errs.Is(err, errs.Invalid) || release != nil {
 			return fmt.Errorf("block %d of %d lent: %v", i, len(blocks), err)
 		}
+	}
+	return nil
+}
+
+// verifyParts reads parts of a block that begin and end at, before and behind the ends of
+// pieces.
+func verifyParts(ctx context.Context, l drive.ShardReader, i int64, block []byte) error {
+	n := len(block)
+	for _, part := range [][2]int{
+		{0, 1}, {n - 1, n}, {n / 2, n/2 + 1}, {0, Piece}, {1, Piece}, {Piece - 1, Piece + 1}, {Piece, 2 * Piece},
+		{Piece, 2*Piece + 1}, {Piece + 1, 4*Piece - 1}, {Piece / 2, n}, {0, n},
+	} {
+		from, to := part[0], part[1]
+		if from < 0 || to > n || from >= to {
+			continue
+		}
+		p, release, err := l.LendBlock(ctx, i, from, to)
+		if err != nil {
+			return err
+		}
+		same := bytes.Equal(p, block[from:to])
+		release()
+		if !same {
+			return fmt.Errorf("[%d, %d) of block %d was lent with other content", from, to, i)
+		}
+		p = make([]byte, to-from)
+		if l.ReadNow(i, from, p) && !bytes.Equal(p, block[from:to]) {
+			return fmt.Errorf("[%d, %d) of block %d was read now with other content", from, to, i)
+		}
+	}
+	for _, part := range [][2]int{{-1, 1}, {0, 0}, {1, 0}, {0, n + 1}, {n, n + 1}} {
+		if _, release, err := l.LendBlock(ctx, i, part[0], part[1]); !errs.Is(err, errs.Invalid) || release != nil {
+			return fmt.Errorf("[%d, %d) of block %d of %d bytes lent: %v", part[0], part[1], i, n, err)
+		}
+	}
+	if l.ReadNow(i, n-1, make([]byte, 2)) {
+		return fmt.Errorf("more than block %d has was read", i)
 	}
 	return nil
 }
@@ -337,6 +380,7 @@ func testInvalid(t *testing.T, d drive.Drive, c twofold.ClusterID) {
 		"no data shards": func(h *drive.ShardHeader) { h.Data = 0 },
 		"index":          func(h *drive.ShardHeader) { h.Index = 4 },
 		"no stripe":      func(h *drive.ShardHeader) { h.Stripe = 0 },
+		"tiny pieces":    func(h *drive.ShardHeader) { h.Piece = 1 },
 		"cluster":        func(h *drive.ShardHeader) { h.Cluster = twofold.NewUUID() },
 	} {
 		h := good

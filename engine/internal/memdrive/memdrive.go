@@ -235,7 +235,7 @@ func (d *Drive) Create(ctx context.Context, h drive.ShardHeader) (drive.ShardWri
 	d.mu.Lock()
 	own := d.own
 	d.mu.Unlock()
-	if h.Data == 0 || h.Index >= h.Data+h.Parity || h.Stripe == 0 || !own.IsZero() && h.Cluster != own {
+	if h.Data == 0 || h.Index >= h.Data+h.Parity || h.Stripe == 0 || h.Piece > 0 && h.Piece < 512 || !own.IsZero() && h.Cluster != own {
 		return nil, invalid("header %+v", h)
 	}
 	d.use(1)
@@ -386,6 +386,23 @@ func (r *reader) ReadBlocks(_ context.Context, first, n int64, p []byte) (int, e
 	}
 	return total, nil
 }
+
+// LendBlock is one read of the drive's.
+func (r *reader) LendBlock(_ context.Context, i int64, from, to int) ([]byte, func(), error) {
+	if err := r.d.enter(Read, r.s.info.Header.Blob); err != nil {
+		return nil, nil, err
+	}
+	if i < 0 || i >= int64(len(r.s.blocks)) || from < 0 || from >= to || to > len(r.s.blocks[i]) || r.shut.Load() {
+		return nil, nil, invalid("[%d, %d) of block %d", from, to, i)
+	}
+	if xxh3.Hash(r.s.blocks[i]) != r.s.sums[i] {
+		return nil, nil, errs.Newf("memdrive", errs.Corrupt, "block %d of %s", i, r.s.info.Header.Blob)
+	}
+	return r.s.blocks[i][from:to:to], func() {}, nil
+}
+
+// ReadNow has nothing at once, so that every read meets the faults.
+func (r *reader) ReadNow(int64, int, []byte) bool { return false }
 
 func (r *reader) Close() error {
 	r.shut.Store(true)

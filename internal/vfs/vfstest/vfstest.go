@@ -20,7 +20,7 @@ func Run(t *testing.T, open func(t *testing.T) (vfs.FS, string)) {
 		fn   func(*testing.T, vfs.FS, string)
 	}{
 		{"Files", testFiles}, {"Names", testNames}, {"Direct", testDirect},
-		{"Lock", testLock}, {"WriteFile", testWriteFile}, {"Info", testInfo},
+		{"Vector", testVector}, {"Lock", testLock}, {"WriteFile", testWriteFile}, {"Info", testInfo},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fsys, dir := open(t)
@@ -162,6 +162,49 @@ func testDirect(t *testing.T, fsys vfs.FS, dir string) {
 	}
 	_, err = vfs.ReadFile(fsys, dir+"/f", 1000)
 	fails(t, "read of a long file", err, syscall.EFBIG)
+}
+
+// Reads into several pieces of memory; what is read without waiting is the same.
+func testVector(t *testing.T, fsys vfs.FS, dir string) {
+	name := dir + "/f"
+	create(t, fsys, name, "0123456789abcdef")
+	f, err := fsys.Open(name)
+	ok(t, "open", err)
+	bufs := func() [][]byte { return [][]byte{make([]byte, 1), make([]byte, 5), {}, make([]byte, 4)} }
+	want := func(what string, bufs [][]byte, want string) {
+		t.Helper()
+		if got := string(slices.Concat(bufs...)); got != want {
+			t.Fatalf("%s: %q, want %q", what, got, want)
+		}
+	}
+	b := bufs()
+	n, err := vfs.ReadV(f, b, 3)
+	if n != 10 || err != nil && err != io.EOF {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	want("read", b, "3456789abc")
+	b = bufs()
+	if n, err := vfs.ReadV(f, b, 12); n != 4 || err != io.EOF {
+		t.Fatalf("at the end: %d bytes, %v", n, err)
+	}
+	want("at the end", b, "cdef\x00\x00\x00\x00\x00\x00")
+	if n, err := vfs.ReadV(f, b, 100); n != 0 || err != io.EOF {
+		t.Fatalf("behind the end: %d bytes, %v", n, err)
+	}
+	b = bufs()
+	if vfs.ReadVNow(f, b, 2) {
+		want("read now", b, "23456789ab")
+	}
+	if vfs.ReadVNow(f, bufs(), 12) {
+		t.Fatal("more than the file has was read now")
+	}
+	ok(t, "close", f.Close())
+	if _, err := vfs.ReadV(f, b, 0); !errors.Is(err, fs.ErrClosed) {
+		t.Fatalf("read after close: %v", err)
+	}
+	if vfs.ReadVNow(f, b, 0) {
+		t.Fatal("read now after close")
+	}
 }
 
 func testLock(t *testing.T, fsys vfs.FS, dir string) {
