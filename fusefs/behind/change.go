@@ -145,6 +145,7 @@ func (b *Files) rmdirHere(ctx context.Context, ino twofold.Ino, name string) (do
 	b.set(d, name, entry{})
 	d.attr.Mtime, d.attr.Ctime = at, at
 	d.attr.Nlink--
+	sub.gone = true
 	b.close(sub)
 	b.tell(api.DirsOf(ctx), d)
 	return true, nil

@@ -35,6 +35,7 @@ type dir struct {
 	attr   api.Attr
 	valid  bool // attr is what it is, with what was done here
 	reader bool // the session is a reader of it: what is answered of it may be cached
+	gone   bool // it was removed here: what its lease was for
 	plain  bool // it has neither ACL nor other attributes: it was made here
 
 	unlimited bool // its bucket has no quota

@@ -160,7 +160,9 @@ func (b *Files) commit(s *sending) {
 		var r api.BatchResult
 		err := b.complete(s)
 		if err == nil {
+			q.sending = true
 			b.call(func() { r, err = b.to.Batch(b.ctx, s.batch) })
+			q.sending = false
 		}
 		if q.gen != s.gen || b.ctx.Err() != nil {
 			return // everything is lost meanwhile, and told

@@ -1,6 +1,8 @@
 package behind
 
 import (
+	"context"
+
 	"twofold"
 	"twofold/internal/errs"
 	"twofold/volume/api"
@@ -64,6 +66,24 @@ func (b *Files) lose(err error, over bool) {
 			b.to.ReleaseWrite(b.ctx, h.Ino, h.Token)
 		}
 	}()
+}
+
+// makeWay gives up what is queued where the store has no space for it, and a last attempt
+// fails as well, for something that is removed: that must work on a full store. b.mu is
+// held, but not while it waits.
+func (b *Files) makeWay(ctx context.Context) error {
+	q := &b.queue
+	if !errs.Is(q.failing, errs.NoSpace) && !errs.Is(q.failing, errs.Quota) {
+		return nil
+	}
+	err := b.settle(ctx, q.seq)
+	if errs.Is(err, errs.Canceled) {
+		return err
+	}
+	if err != nil && q.failing != nil && !q.sending {
+		b.lose(err, false)
+	}
+	return nil
 }
 
 // refused drops an operation that the volume does not take: the tree is not what it was here

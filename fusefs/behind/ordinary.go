@@ -152,6 +152,9 @@ func (b *Files) Create(ctx context.Context, dir twofold.Ino, name string, c api.
 func (b *Files) Unlink(ctx context.Context, dir twofold.Ino, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.makeWay(ctx); err != nil {
+		return err
+	}
 	if done, err := b.unlinkHere(ctx, dir, name); done {
 		return err
 	}
@@ -164,6 +167,9 @@ func (b *Files) Unlink(ctx context.Context, dir twofold.Ino, name string) error 
 func (b *Files) Rmdir(ctx context.Context, dir twofold.Ino, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.makeWay(ctx); err != nil {
+		return err
+	}
 	if done, err := b.rmdirHere(ctx, dir, name); done {
 		return err
 	}

@@ -38,9 +38,10 @@ type queue struct {
 
 	touched map[twofold.Ino]uint64 // the last operation in ops that changes an inode, or names in it
 
-	unread map[twofold.Ino]struct{} // while a batch is under way: what it says of being their reader is old
-	unsure bool                     // a batch is under way, and all it says of being a reader is old
-	maxOps int                      // of a batch: fewer where the volume could not take more
+	unread  map[twofold.Ino]struct{} // while a batch is under way: what it says of being their reader is old
+	unsure  bool                     // a batch is under way, and all it says of being a reader is old
+	sending bool                     // a call of Batch is under way
+	maxOps  int                      // of a batch: fewer where the volume could not take more
 
 	failing  error  // why the batch is being tried again: it needs space, or drives
 	failures uint64 // how often that happened

@@ -116,7 +116,7 @@ func (b *Files) brought(ino twofold.Ino, a *api.Attr, later bool, n *news) {
 			a.Home = in.attr.Home
 			in.attr = *a
 		}
-	case d != nil && (a != nil || d.state != dirClosing):
+	case d != nil && !d.gone:
 		d.reader = a != nil && a.Leased
 		if !d.reader {
 			n.add(ino, d)

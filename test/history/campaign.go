@@ -66,7 +66,7 @@ func run(t *testing.T, o options) *counts {
 	}
 	for server := 0; more(); server++ {
 		t.Run(fmt.Sprintf("server%d", server), func(t *testing.T) {
-			r := newRig(t, o.mounts, o.load.faults && server%2 == 1, o.env...)
+			r := newRig(t, o.mounts, o.load.faults && server%3 == 1, !o.load.faults || server%3 == 0, o.env...)
 			for n := 0; n < o.perRig && more() && !t.Failed(); n++ {
 				oneRound(t, r, o, c)
 				if time.Since(said) > 10*time.Second {

@@ -37,12 +37,15 @@ var faultKinds = []fault{
 }
 
 // pickFault chooses one that the rig can do.
-func pickFault(rng *rand.Rand, drives bool, only string) *fault {
+func pickFault(rng *rand.Rand, drives, behind bool, only string) *fault {
 	var all []*fault
 	for i := range faultKinds {
 		f := &faultKinds[i]
 		// A lost drive is removed with all in it, which a mount point can't be.
 		if f.drives != drives && (f.drives || f.name == "drive vanishes") || only != "" && f.name != only {
+			continue
+		}
+		if f.losses && behind { // names may be lost as well, which the model does not know
 			continue
 		}
 		for range f.weight {

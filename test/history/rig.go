@@ -34,6 +34,7 @@ type rig struct {
 	s3     *s3.Client
 	mounts []*mount
 	drives *powerfs.FS // nil: the drives are plain directories
+	behind bool        // mounts commit changes of names later
 	views  int         // incarnations of mounts that this round has had
 }
 
@@ -59,10 +60,10 @@ type incarnation struct {
 func (i *incarnation) leave() { i.wg.Done() }
 
 // newRig starts a server on four drives, and mounts. env is for both.
-func newRig(t testing.TB, mounts int, faulty bool, env ...string) *rig {
+func newRig(t testing.TB, mounts int, faulty, behind bool, env ...string) *rig {
 	t.Helper()
 	harness.NeedMount(t)
-	r := &rig{t: t, env: env}
+	r := &rig{t: t, env: env, behind: behind}
 	var opts []harness.Option
 	if faulty {
 		r.drives = powerfs.Start(t, powerfs.Options{Drives: 4})
@@ -144,7 +145,7 @@ func (r *rig) unmount() {
 // start mounts and waits until the mount is there.
 func (m *mount) start() {
 	r := m.rig
-	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", "http://"+m.net.address, m.dir)
+	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", "http://"+m.net.address, fmt.Sprintf("--no-write-behind=%t", !r.behind), m.dir)
 	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if harness.Mounted(m.dir) {
 			return

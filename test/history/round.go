@@ -76,7 +76,7 @@ func newRound(r *rig, rng *rand.Rand, number int, l load) *round {
 		}
 	}
 	if l.faults && (l.always || rng.IntN(3) > 0) {
-		rd.fault = pickFault(rng, r.drives != nil, l.only)
+		rd.fault = pickFault(rng, r.drives != nil, r.behind, l.only)
 	}
 	// A mapping of a mount that dies shows what nobody can say. And where a thread waits for
 	// a page, the garbage collector waits for the thread, and this process stands still:
