@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -329,9 +330,22 @@ func (c *mountClient) rename(p place, base string) {
 	if base == mapped || toBase == mapped || base == linked || toBase == linked || p.ino == to.ino && base == toBase {
 		return
 	}
+	if !c.renames(p.ino, base, to.ino, toBase) {
+		return
+	}
 	c.do(&Op{Kind: Rename, Dir: p.ino, Name: base, ToDir: to.ino, ToName: toBase}, func() error {
 		return unix.Renameat(p.fd, base, to.fd, toBase)
 	})
+}
+
+// renames reports whether it is this mount that renames one name to the other. If two did, the
+// kernel of one might look the source up before and the target behind the other's rename,
+// find one inode under both names, and answer success without a request (vfs_rename).
+// Clients of one mount wait for each other at the directories' locks.
+func (c *mountClient) renames(dir uint64, name string, toDir uint64, toName string) bool {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%d/%s %d/%s", dir, name, toDir, toName)
+	return int(h.Sum32())%len(c.rig.mounts) == c.mount
 }
 
 // link gives an open file another name: linkat(2) by /proc, so that the file that was
@@ -419,7 +433,7 @@ func (c *mountClient) directory() {
 		c.do(op, func() error { return unix.Unlinkat(c.root, d, unix.AT_REMOVEDIR) })
 	default:
 		to := c.dirs[c.rng.IntN(len(c.dirs))]
-		if to == d {
+		if to == d || !c.renames(c.rootIno, d, c.rootIno, to) {
 			return
 		}
 		op.Kind, op.ToDir, op.ToName = Rename, c.rootIno, to
