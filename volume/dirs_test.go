@@ -29,7 +29,6 @@ type decider struct {
 	last     twofold.Ino
 	recalled int
 	stuck    bool
-	keeps    bool                // it asks for the leases of the directories that it makes
 	told     map[twofold.Ino]int // invalidations
 }
 
@@ -99,15 +98,7 @@ func (d *decider) flush(ctx context.Context) error {
 	for ino, token := range d.held {
 		b.Dirs = append(b.Dirs, api.HeldWrite{Ino: ino, Token: token})
 	}
-	for i := range b.Ops {
-		if c := b.Ops[i].Create; c != nil && c.Type == metadata.TypeDir {
-			c.Lease = d.keeps
-		}
-	}
 	res, err := d.s.Batch(ctx, b)
-	for _, w := range res.Tokens {
-		d.held[w.Ino] = w.Token
-	}
 	if err != nil {
 		err = fmt.Errorf("operation %d: %w", res.Failed, err)
 	}
@@ -643,22 +634,6 @@ func TestUnwrittenDirectoryIsRefused(t *testing.T) {
 	d.mu.Unlock()
 	if got := s.list(metadata.ListQuery{Prefix: "d/"}); !strings.Contains(got, "new") {
 		t.Errorf("there is %q", got)
-	}
-}
-
-// TestQuotaComesToWhatIsMadeMeanwhile: the leases of directories that are made by what is
-// committed for the recall are recalled, too: their holder would not count.
-func TestQuotaComesToWhatIsMadeMeanwhile(t *testing.T) {
-	h := newHarness(t)
-	h.bucket("docs")
-	d, other := h.decider(t), h.decider(t)
-	d.keeps = true
-	h.scene(t, d, other.s, "d")
-	if err := h.v.SetQuota(ctx, "docs", 1<<40); err != nil {
-		t.Fatal(err)
-	}
-	if held := d.Held().Writes; len(held) > 0 || d.recalls() != 2 {
-		t.Errorf("recalled %d times, and left %v", d.recalls(), held)
 	}
 }
 
