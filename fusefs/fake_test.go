@@ -30,6 +30,7 @@ type fakeVolume struct {
 	writes    int         // api.Write calls that were committed, and those in batches
 	batches   int         // api.Batch calls that were
 	quick     bool        // batches can not be taken back, nothing has two names: for benchmarks
+	mostOps   int         // of a batch: more is errs.TooLarge, of one operation; 0: any
 	rootLease bool        // the root may be leased as any directory
 	room      int64       // bytes that can be written or promised
 	quota     int64       // bytes that all files may have; 0: any

@@ -134,6 +134,10 @@ func (s *fakeSession) batch(b api.Batch) (r api.BatchResult, err error) {
 	v := s.v
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.mostOps > 0 && len(b.Ops) > v.mostOps {
+		r.Failed = v.mostOps
+		return r, fail(errs.TooLarge)
+	}
 	under := make(map[twofold.Ino]bool)
 	var of []twofold.Ino
 	for _, h := range b.Dirs {

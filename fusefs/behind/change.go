@@ -51,7 +51,7 @@ func (b *Files) createHere(ctx context.Context, ino twofold.Ino, name string, c 
 	if n == 0 {
 		return a, false, nil
 	}
-	at := now(d.attr.Mtime, d.attr.Ctime)
+	at := now(d.attr.Ctime)
 	a = made(&d.attr, n, c, at)
 	dirs := []twofold.Ino{ino}
 	o := b.push(api.BatchOp{Now: at, Create: &api.BatchCreate{
@@ -97,7 +97,7 @@ func (b *Files) unlinkHere(ctx context.Context, ino twofold.Ino, name string) (d
 	case !b.single(e):
 		return false, nil
 	}
-	at := now(d.attr.Mtime, d.attr.Ctime)
+	at := now(d.attr.Ctime)
 	o := b.push(api.BatchOp{Now: at, Unlink: &api.BatchName{Dir: ino, Name: name, Ino: e.ino}}, []twofold.Ino{ino}, ino, e.ino)
 	b.gone(d, e.ino, at, o)
 	b.set(d, name, entry{})
@@ -140,7 +140,7 @@ func (b *Files) rmdirHere(ctx context.Context, ino twofold.Ino, name string) (do
 	if d, err = b.stillWritable(d); d == nil || !known || again != e || !sub.usable() || !sub.empty() || b.outside[e.ino] > 0 {
 		return false, err
 	}
-	at := now(d.attr.Mtime, d.attr.Ctime)
+	at := now(d.attr.Ctime)
 	b.push(api.BatchOp{Now: at, Rmdir: &api.BatchName{Dir: ino, Name: name, Ino: e.ino}}, []twofold.Ino{ino, e.ino}, ino, e.ino)
 	b.set(d, name, entry{})
 	d.attr.Mtime, d.attr.Ctime = at, at
@@ -192,7 +192,7 @@ func (b *Files) renameHere(ctx context.Context, oldDir twofold.Ino, oldName stri
 	case !b.single(what) || over.ino != 0 && !b.single(over):
 		return false, nil
 	}
-	at := now(from.attr.Mtime, from.attr.Ctime, to.attr.Mtime, to.attr.Ctime)
+	at := now(from.attr.Ctime, to.attr.Ctime)
 	of := []twofold.Ino{oldDir, newDir, what.ino}
 	if over.ino != 0 {
 		of = append(of, over.ino)

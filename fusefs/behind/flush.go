@@ -182,14 +182,14 @@ func (b *Files) commit(s *sending) {
 			b.broadcast()
 		case never:
 			switch {
-			case s.maybe && r.Failed == 0 && errs.Is(err, errs.Conflict):
+			case s.maybe && errs.Is(err, errs.Conflict) && s.repeats(r.Failed):
 				b.committedBefore(s)
 			case errs.Is(err, errs.Fenced):
 				b.lose(err, false)
-			case r.Failed >= 0 && r.Failed < len(s.ops):
-				b.refused(s.ops[r.Failed], err)
-			case len(s.ops) > 1:
+			case len(s.ops) > 1 && (r.Failed < 0 || r.Failed >= len(s.ops) || errs.Is(err, errs.TooLarge)):
 				q.maxOps = max(1, len(s.ops)/2)
+			case len(s.ops) > 1:
+				b.refused(s.ops[r.Failed], err)
 			default:
 				b.refused(s.ops[0], err)
 			}
@@ -205,6 +205,20 @@ func (b *Files) commit(s *sending) {
 			return
 		}
 	}
+}
+
+// repeats reports whether the i-th operation is the first that can't be done twice: where that
+// is refused, the whole batch has been committed before.
+func (s *sending) repeats(i int) bool {
+	if i < 0 || i >= len(s.ops) {
+		return false
+	}
+	for _, o := range s.ops[:i] {
+		if o.is.Write == nil && o.is.SetAttr == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // complete asks for the tokens of directories that were made in an earlier batch and came

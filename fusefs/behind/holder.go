@@ -49,9 +49,12 @@ func (h holder) Recall(ctx context.Context, ino twofold.Ino, token uint64) error
 	}
 	l := b.leases[ino]
 	if l == nil || l.real != token {
-		b.mu.Unlock()
-		defer b.mu.Lock()
-		return h.up.Recall(ctx, ino, token)
+		var err error
+		b.call(func() { err = h.up.Recall(ctx, ino, token) })
+		if l = b.leases[ino]; err != nil || l == nil || l.real != token {
+			return err
+		}
+		// It has overtaken the answer that brought the lease: something may be queued under it.
 	}
 	return b.recalledFile(ctx, h.up, ino, l)
 }

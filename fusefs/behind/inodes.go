@@ -124,8 +124,9 @@ func same(a, b *api.Attr) bool {
 	return x == y
 }
 
-// now is a time for an operation: later than what an inode shows, so that no two states
-// show the same.
+// now is a time for an operation: later than the ctime that an inode shows, so that no two
+// states show the same. An mtime may be any, by utimensat(2): what is made behind that is
+// of now all the same.
 func now(after ...twofold.Time) twofold.Time {
 	t := twofold.Now()
 	for _, a := range after {

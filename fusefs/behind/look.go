@@ -15,7 +15,7 @@ func (b *Files) Lookup(ctx context.Context, dir twofold.Ino, name string) (a api
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	seq := b.pending(dir)
-	if d := b.dirs[dir]; d.usable() && b.alive() {
+	if d := b.dirs[dir]; d.usable() && b.alive() && b.outside[dir] == 0 { // else ReadDir may have shown more
 		d.used = time.Now()
 		e, known := d.lookup(name)
 		switch {
@@ -58,7 +58,7 @@ func (b *Files) found(d *dir, e entry) (a api.Attr, ok bool) {
 	if e.ino == 0 {
 		return api.Attr{NameLeased: d.reader}, true
 	}
-	if in, home := b.ours(e.ino); in != nil && home == d {
+	if in, home := b.ours(e.ino); in != nil && home == d && b.outside[e.ino] == 0 {
 		return b.show(in), true
 	}
 	if sub := b.dirs[e.ino]; sub.usable() && sub.valid && b.outside[e.ino] == 0 {
@@ -74,7 +74,9 @@ func (b *Files) GetAttr(ctx context.Context, ino twofold.Ino) (a api.Attr, err e
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.alive() && b.outside[ino] == 0 {
-		if in, d := b.inodes[ino], b.dirs[ino]; in != nil && (in.attr.Nlink > 0 || b.queue.touched[ino] > 0) {
+		// A directory that is given back may have been lost by the term: what was done in it
+		// is not to show any more.
+		if in, d := b.inodes[ino], b.dirs[ino]; in != nil && b.dirs[in.attr.Home].usable() && (in.attr.Nlink > 0 || b.queue.touched[ino] > 0) {
 			return b.show(in), nil
 		} else if d.usable() && d.valid {
 			return b.showDir(d), nil

@@ -97,9 +97,7 @@ func (b *Files) refused(o *op, err error) {
 			break
 		}
 	}
-	if len(b.queue.ops) == 0 {
-		b.queue.done = b.queue.seq
-	}
+	b.passed()
 	var n news
 	for _, ino := range o.of {
 		b.unkeep(ino)

@@ -193,10 +193,8 @@ func (b *Files) Rename(ctx context.Context, oldDir twofold.Ino, oldName string, 
 // maxShared is how many inodes are remembered that may have more than one name.
 const maxShared = 64 << 10
 
-// Link implements api.Files.
-func (b *Files) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// share notes an inode that has, or may get, more than one name; b.mu is held.
+func (b *Files) share(ino twofold.Ino) {
 	if len(b.shared) >= maxShared {
 		clear(b.shared)
 		for _, d := range b.dirs {
@@ -204,6 +202,13 @@ func (b *Files) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a 
 		}
 	}
 	b.shared[ino] = struct{}{}
+}
+
+// Link implements api.Files.
+func (b *Files) Link(ctx context.Context, ino, dir twofold.Ino, name string) (a api.Attr, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.share(ino)
 	err = b.changeNames(ctx, false, []nameAt{{dir, name}}, ino, func(ctx context.Context) error {
 		a, err = b.to.Link(ctx, ino, dir, name)
 		return err
@@ -220,7 +225,7 @@ func (b *Files) Tmpfile(ctx context.Context, dir twofold.Ino, c api.Create) (a a
 	}
 	b.call(func() { a, err = b.to.Tmpfile(ctx, dir, c) })
 	if err == nil {
-		b.shared[a.Ino] = struct{}{}
+		b.share(a.Ino)
 	}
 	return a, err
 }

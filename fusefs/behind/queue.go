@@ -2,6 +2,7 @@ package behind
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"twofold"
@@ -85,7 +86,19 @@ func (b *Files) finish(seq uint64) {
 		b.take(0)
 	}
 	q.done = max(q.done, seq)
+	b.passed()
 	b.broadcast()
+}
+
+// passed notes that what is before the front of the queue has its end: the last ones may have
+// been taken from behind it. b.mu is held.
+func (b *Files) passed() {
+	q := &b.queue
+	if len(q.ops) == 0 {
+		q.done = q.seq
+	} else {
+		q.done = max(q.done, q.ops[0].seq-1)
+	}
 }
 
 // take removes the i-th operation; b.mu is held.
@@ -102,10 +115,21 @@ func (b *Files) take(i int) {
 	for _, ino := range o.of {
 		if q.touched[ino] == o.seq {
 			delete(q.touched, ino)
+			b.retouch(ino, i)
 		}
 	}
 	if len(q.ops) == 0 {
 		q.ops = nil // and its array
+	}
+}
+
+// retouch finds the last of the first n operations that changes an inode; b.mu is held.
+func (b *Files) retouch(ino twofold.Ino, n int) {
+	for _, o := range slices.Backward(b.queue.ops[:n]) {
+		if slices.Contains(o.of, ino) {
+			b.queue.touched[ino] = o.seq
+			return
+		}
 	}
 }
 

@@ -190,22 +190,28 @@ func (t *Table) dirsOf(b twofold.BucketID, but twofold.SessionID) (inos []twofol
 	return inos
 }
 
-// recallDirs recalls the leases of a bucket's directories, but for those of one.
+// recallDirs recalls the leases of a bucket's directories, but for those of one, until there are
+// none: what is committed for a recall may make directories, whose leases come with it
+// (AcquireNew).
 func (t *Table) recallDirs(ctx context.Context, b twofold.BucketID, but twofold.SessionID) error {
-	inos := t.dirsOf(b, but)
-	t.mu.Lock()
-	for _, ino := range inos {
-		if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() != but {
-			t.recallLocked(ino, s) // all at once, waited for below
+	for {
+		inos := t.dirsOf(b, but)
+		if len(inos) == 0 {
+			return nil
+		}
+		t.mu.Lock()
+		for _, ino := range inos {
+			if s := t.inodes[ino]; s != nil && s.holder != nil && s.holder.ID() != but {
+				t.recallLocked(ino, s) // all at once, waited for below
+			}
+		}
+		t.mu.Unlock()
+		for _, ino := range inos {
+			if err := t.waitFree(ctx, ino, but); err != nil {
+				return err
+			}
 		}
 	}
-	t.mu.Unlock()
-	for _, ino := range inos {
-		if err := t.waitFree(ctx, ino, but); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ExcludeDirs recalls the leases of all directories of a bucket, and keeps them from being

@@ -91,6 +91,37 @@ func TestDirTakesReadersAway(t *testing.T) {
 	}
 }
 
+// TestDirsMadeForTheRecall: what a holder commits for a recall may make directories, whose leases
+// it gets: they are recalled as well.
+func TestDirsMadeForTheRecall(t *testing.T) {
+	tab := readyTable(t)
+	h := &fakeHolder{id: 1}
+	h.recall = func(ino twofold.Ino, token uint64) error {
+		if ino < dirIno+2 {
+			if _, ok := tab.AcquireNew(h, inBucket, ino+1, true); !ok {
+				t.Error("no lease of what is new")
+			}
+		}
+		tab.Release(h, ino, token)
+		return nil
+	}
+	takeDir(t, tab, h, dirIno)
+	end := must[func()](t)(tab.ExcludeDirs(bg, inBucket))
+	if held := tab.Held(); len(held) > 0 || h.asked.Load() != 3 {
+		t.Errorf("recalled %d times, and left %v", h.asked.Load(), held)
+	}
+	end()
+	takeDir(t, tab, h, dirIno)
+	c := change(t, tab, 2)
+	if err := c.AddBucket(bg, inBucket); err != nil {
+		t.Fatal(err)
+	}
+	if held := tab.Held(); len(held) > 0 {
+		t.Errorf("a change of anything left %v", held)
+	}
+	c.End()
+}
+
 // TestDirIsBusy: changes that exclude nobody keep the lease from being granted, and the next
 // ones exclude.
 func TestDirIsBusy(t *testing.T) {
