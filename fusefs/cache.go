@@ -36,7 +36,8 @@ type cache struct {
 
 	acls map[twofold.Ino]*keptACL // what the kernel may have: acls.go
 
-	// unwanted are inodes whose lease was granted when there was no room for them.
+	// unwanted are inodes whose lease the next sweep gives back: there was no room for them, or
+	// is none any more, or what came with the lease was not to be kept.
 	unwanted map[twofold.Ino]struct{}
 }
 
@@ -191,6 +192,8 @@ func (c *cache) putAttr(a api.Attr, m uint64) {
 	defer c.mu.Unlock()
 	if c.marks.untouched(m, key{ino: a.Ino}) {
 		c.setAttr(a)
+	} else if c.inodes[a.Ino] == nil {
+		c.unwanted[a.Ino] = struct{}{} // nobody else would give its lease back
 	}
 }
 
@@ -307,7 +310,7 @@ func (c *cache) inode(ino twofold.Ino) *cachedInode {
 	now := time.Now()
 	in := c.inodes[ino]
 	if in == nil {
-		if len(c.inodes) >= c.max.inodes {
+		if len(c.inodes) >= c.max.inodes && !c.evict(now) {
 			return nil // until the next sweep
 		}
 		in = &cachedInode{ino: ino}
@@ -317,6 +320,37 @@ func (c *cache) inode(ino twofold.Ino) *cachedInode {
 	in.used = now
 	c.order.MoveToFront(in.at)
 	return in
+}
+
+// evict removes the inode that was used least lately, whose lease the next sweep gives back:
+// so what is listed and looked up right afterwards finds room, however large the directory.
+// false: none of those that were not used for longest can go. mu is held.
+func (c *cache) evict(now time.Time) bool {
+	at := c.order.Back()
+	for range evictAmong {
+		if at == nil {
+			break
+		}
+		in := at.Value.(*cachedInode)
+		at = at.Prev()
+		if in.held(now) || len(in.names) > 0 {
+			continue
+		}
+		c.remove(in)
+		if in.leased || in.owed {
+			c.unwanted[in.ino] = struct{}{}
+		}
+		return true
+	}
+	return false
+}
+
+// evictAmong is how many inodes evict looks at.
+const evictAmong = 8
+
+// held reports whether an inode has to stay: the kernel has something of it, or it is open.
+func (in *cachedInode) held(now time.Time) bool {
+	return in.lazy != nil || in.kernel.After(now) || in.listed.After(now) || in.cool.After(now)
 }
 
 // nameOf returns the record of a name, made if there is none; nil where there is no room

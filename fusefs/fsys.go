@@ -36,6 +36,7 @@ type fsys struct {
 	buffers  buffers
 	aheads   aheadPool
 	handles  handles
+	lookups  lookups
 	released released
 	owners   processOwners
 

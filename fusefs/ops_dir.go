@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -23,6 +24,8 @@ type dir struct {
 	text    []byte // the cursors, one behind the other
 	ends    []int  // where each ends in text
 	average int    // bytes of an entry in recent replies
+	credit  int    // entries that attributes are still asked for, see wanted
+	looks   uint32 // lookups.of the directory at the last reply
 }
 
 const (
@@ -83,13 +86,13 @@ func (f *fsys) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 }
 
 // ReadDirPlus is getdents(2) with a lookup of each entry. Attributes are only asked for
-// where they may be cached: an entry without is one that the kernel has not looked up.
+// where they may be cached and are likely to be used (dir.wanted): an entry without is one
+// that the kernel has not looked up.
 func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	moment, m := f.released.now(), f.cache.now()
-	attrs := f.cache.alive(time.Now()) > 0
-	return f.list(ctx, in, attrs, func(e fuse.DirEntry, a *api.Attr) bool {
+	return f.list(ctx, in, true, func(e fuse.DirEntry, a *api.Attr) bool {
 		eo := out.AddDirLookupEntry(e)
 		if eo == nil {
 			return false
@@ -103,8 +106,9 @@ func (f *fsys) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.Di
 	})
 }
 
-// list gives entries to add until it says that they don't fit any more.
-func (f *fsys) list(ctx context.Context, in *fuse.ReadIn, attrs bool, add func(fuse.DirEntry, *api.Attr) bool) fuse.Status {
+// list gives entries to add until it says that they don't fit any more. With plus each
+// takes the room of its attributes, also where it comes without.
+func (f *fsys) list(ctx context.Context, in *fuse.ReadIn, plus bool, add func(fuse.DirEntry, *api.Attr) bool) fuse.Status {
 	d := f.handles.dir(in.Fh)
 	if d == nil {
 		return fuse.EBADF
@@ -129,7 +133,8 @@ func (f *fsys) list(ctx context.Context, in *fuse.ReadIn, attrs bool, add func(f
 	if !ok {
 		return fuse.EINVAL
 	}
-	entries, _, err := f.files.ReadDir(ctx, d.ino, cursor, d.guess(int(in.Size), attrs), attrs)
+	attrs := plus && f.cache.alive(time.Now()) > 0 && d.wanted(off == offDotDot, f.lookups.of(d.ino), f.cache.max.inodes)
+	entries, _, err := f.files.ReadDir(ctx, d.ino, cursor, d.guess(int(in.Size), plus), attrs)
 	if err != nil {
 		return errno(err)
 	}
@@ -147,18 +152,49 @@ func (f *fsys) list(ctx context.Context, in *fuse.ReadIn, attrs bool, add func(f
 		}
 		d.average = (7*d.average + direntMin + len(e.Name)) / 8
 		off = next
+		if attrs {
+			d.credit--
+		}
 	}
 	return fuse.OK
 }
 
+// wanted tells whether the next reply is to have attributes. Nobody says whether a program
+// that reads a directory is going to stat what it finds, and attributes are most of what a
+// listing costs, here, in the kernel and at the server, which grants a lease with each. So
+// they come with as many entries as the cache may hold, which covers programs that read all
+// before they stat anything, and from there on while names are looked up: the kernel asks
+// LOOKUP for each stat(2) of a file, as it is given no timeout for their names (grantName).
+// first is at the start of a listing, looks the number of lookups, kept what the cache holds.
+func (d *dir) wanted(first bool, looks uint32, kept int) bool {
+	if first || looks != d.looks {
+		d.credit, d.looks = kept, looks
+	}
+	return d.credit > 0
+}
+
 // guess is how many entries will fill a reply of size bytes, or a few more.
-func (d *dir) guess(size int, attrs bool) int {
+func (d *dir) guess(size int, plus bool) int {
 	each := max(direntMin, d.average)
-	if attrs {
-		each += 128
+	if plus {
+		each += entryOutSize
 	}
 	return size/each + 1
 }
+
+// entryOutSize is what an entry's attributes take in a reply to READDIRPLUS, in bytes
+// (struct fuse_entry_out, linux/fuse.h).
+const entryOutSize = 128
+
+// lookups counts the LOOKUPs of names in each directory, or of several that share a counter:
+// a hint, of which a wrong one costs no more than time.
+type lookups [256]atomic.Uint32
+
+func (l *lookups) counter(dir twofold.Ino) *atomic.Uint32 { return &l[dir%twofold.Ino(len(l))] }
+
+func (l *lookups) of(dir twofold.Ino) uint32 { return l.counter(dir).Load() }
+
+func (l *lookups) add(dir twofold.Ino) { l.counter(dir).Add(1) }
 
 // forget takes back an offset that was not told.
 func (d *dir) forget(off uint64) {

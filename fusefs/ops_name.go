@@ -16,6 +16,7 @@ func (f *fsys) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, ou
 	ctx := f.request(cancel, in.Pid, graceWait)
 	defer ctx.end()
 	dir := twofold.Ino(in.NodeId)
+	f.lookups.add(dir)
 	m := f.cache.now()
 	a, err := f.lookup(ctx, dir, name)
 	switch {

@@ -76,7 +76,7 @@ func (c *cache) forget(now time.Time) ([]twofold.Ino, *ownChange) {
 		if now.Sub(in.used) < idleLease && (!full || len(c.inodes) < c.max.inodes*lowWater/100) {
 			break
 		}
-		if in.lazy != nil || in.kernel.After(now) || in.listed.After(now) || in.cool.After(now) {
+		if in.held(now) {
 			continue
 		}
 		c.remove(in)

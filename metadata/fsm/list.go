@@ -26,6 +26,9 @@ func (v *view) List(b twofold.BucketID, q metadata.ListQuery) (*metadata.ListPag
 	if cerr := l.w.close(); err == nil {
 		err = cerr
 	}
+	if err == nil {
+		err = l.fill()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +64,13 @@ type lister struct {
 	q    metadata.ListQuery
 	page *metadata.ListPage
 	w    *walker
+	objs []listed // items that have no inode yet
+}
+
+// listed is an item of which only the inode's number is known.
+type listed struct {
+	ino twofold.Ino
+	at  int // in the page
 }
 
 func (l *lister) run() error {
@@ -101,22 +111,39 @@ func (l *lister) prefix(n node, cp string) (done bool) {
 
 // visit emits a key and moves on to the next node.
 func (l *lister) visit(n node) (done bool, err error) {
+	if n.Type != metadata.TypeDir {
+		if l.emit(n.key, nil) {
+			return true, nil
+		}
+		l.objs = append(l.objs, listed{n.Ino, len(l.page.Items) - 1})
+		l.w.next()
+		return false, nil
+	}
 	i, err := l.mustInode(n.Ino)
 	if err != nil {
 		return false, err
 	}
-	isDir := n.Type == metadata.TypeDir
-	if !isDir || i.Explicit && n.key != "" {
-		if l.emit(n.key, i) {
-			return true, nil
-		}
+	if i.Explicit && n.key != "" && l.emit(n.key, i) {
+		return true, nil
 	}
-	if isDir {
-		l.w.enter(n)
-	} else {
-		l.w.next()
-	}
+	l.w.enter(n)
 	return false, nil
+}
+
+// fill gives the objects of the page their inodes, read together.
+func (l *lister) fill() error {
+	inos := make([]twofold.Ino, len(l.objs))
+	for n, o := range l.objs {
+		inos[n] = o.ino
+	}
+	inodes := make([]*metadata.Inode, len(l.objs))
+	if err := l.mustInodes(inos, inodes); err != nil {
+		return err
+	}
+	for n, o := range l.objs {
+		l.page.Items[o.at].Inode = inodes[n]
+	}
+	return nil
 }
 
 // emit adds an item, or reports that the page is full. Keys of deep paths are over

@@ -32,26 +32,56 @@ func (v *view) ReadDir(dir twofold.Ino, cursor string, limit int, attrs bool) (i
 	if err != nil {
 		return nil, false, err
 	}
-	for n := range items {
-		if err := v.fill(d, &items[n], attrs); err != nil {
-			return nil, false, err
-		}
-	}
-	return items, more, nil
-}
-
-// fill gives an item its name, and its inode where it is wanted.
-func (v *view) fill(d *metadata.Inode, it *metadata.DirItem, attrs bool) (err error) {
-	it.Name.Comp = it.Cursor
-	if it.Type == metadata.TypeDir {
-		it.Name.Comp = it.Cursor[:len(it.Cursor)-1]
-	} else if d.Subdirs > 0 {
-		if _, it.Name.File, err = v.entry(d.Ino, it.Name.Comp, true); err != nil {
-			return err
-		}
+	if err := v.name(d, items, more); err != nil {
+		return nil, false, err
 	}
 	if attrs {
-		it.Inode, err = v.mustInode(it.Ino)
+		err = v.fill(items)
 	}
-	return err
+	return items, more, err
+}
+
+// name gives items their names. An object whose name a directory has as well is known by
+// that: the directory's entry comes behind its own, among the items unless they end before.
+func (v *view) name(d *metadata.Inode, items []metadata.DirItem, more bool) (err error) {
+	dirs := map[string]struct{}{}
+	for n := range items {
+		if it := &items[n]; it.Type == metadata.TypeDir {
+			it.Name.Comp = it.Cursor[:len(it.Cursor)-1]
+			dirs[it.Name.Comp] = struct{}{}
+		} else {
+			it.Name.Comp = it.Cursor
+		}
+	}
+	for n := range items {
+		it := &items[n]
+		if it.Type == metadata.TypeDir || d.Subdirs == 0 {
+			continue
+		}
+		if more && entrySuffix(it.Name.Comp, true) > items[len(items)-1].Cursor {
+			_, it.Name.File, err = v.entry(d.Ino, it.Name.Comp, true)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		_, it.Name.File = dirs[it.Name.Comp]
+	}
+	return nil
+}
+
+// fill gives items their inodes.
+func (v *view) fill(items []metadata.DirItem) error {
+	inos := make([]twofold.Ino, len(items))
+	for n := range items {
+		inos[n] = items[n].Ino
+	}
+	inodes := make([]*metadata.Inode, len(items))
+	if err := v.mustInodes(inos, inodes); err != nil {
+		return err
+	}
+	for n := range items {
+		items[n].Inode = inodes[n]
+	}
+	return nil
 }

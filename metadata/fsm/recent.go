@@ -141,12 +141,18 @@ func (s recentSnapshot) get(key string) ([]byte, error) {
 	if !lasting(key) {
 		return s.snapshot.get(key)
 	}
-	if v, ok := s.recent.get(key, s.applied); ok {
+	if v, ok := s.kept(key); ok {
 		return v, nil
 	}
 	v, err := s.snapshot.get(key)
 	if v != nil && err == nil {
-		s.recent.put(key, bytes.Clone(v), s.applied)
+		s.keep(key, bytes.Clone(v))
 	}
 	return v, err
 }
+
+// kept is get of a lasting value that need not be read.
+func (s recentSnapshot) kept(key string) ([]byte, bool) { return s.recent.get(key, s.applied) }
+
+// keep keeps a lasting value that was read from the snapshot. It owns value.
+func (s recentSnapshot) keep(key string, value []byte) { s.recent.put(key, value, s.applied) }

@@ -24,6 +24,7 @@ func (m *Machine) View(fn func(metadata.View) error) error {
 
 type view struct {
 	state
+	values  recentSnapshot // what state reads
 	r       kv.Reader
 	applied uint64
 	recent  *recentExtents
@@ -35,7 +36,8 @@ var _ metadata.View = (*view)(nil)
 func newView(r kv.Reader, c *recent, x *recentExtents) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	return &view{state: state{recentSnapshot{s, c, index}}, r: r, applied: index, recent: x}, err
+	values := recentSnapshot{s, c, index}
+	return &view{state: state{values}, values: values, r: r, applied: index, recent: x}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
