@@ -138,10 +138,16 @@ func (n *node) reset() {
 
 // startGiveBack begins to give the lease back; n.mu is held, the lease is held.
 func (n *node) startGiveBack() {
+	go n.giveBack(n.leaveLease())
+}
+
+// leaveLease makes the lease one that is about to be given back, by giveBack with the token
+// that it returns; n.mu is held, the lease is held.
+func (n *node) leaveLease() (token uint64) {
 	n.lease = leaseDraining
 	n.broadcast()
 	n.fs.again(n)
-	go n.giveBack(n.token)
+	return n.token
 }
 
 // giveBack commits everything and releases the lease. It waits for the volume and
@@ -245,10 +251,19 @@ func (n *node) unlease() {
 	n.fs.unref(n) // the lease's reference
 }
 
-// returnIdle gives the lease back if it is held, and waits for that; n.mu is held.
+// returnIdle gives the lease back if it is held, and waits for that; n.mu is held. For a
+// RELEASE, which waits for as long as the mount is there, it does so by itself: another
+// goroutine and its wake-up for each file that is written can be saved.
 func (n *node) returnIdle(ctx context.Context) {
 	for n.token != 0 && n.writers == 0 {
-		if n.lease == leaseHeld {
+		switch {
+		case n.lease == leaseHeld && ctx == n.fs.ctx:
+			token := n.leaveLease()
+			n.mu.Unlock()
+			n.giveBack(token)
+			n.mu.Lock()
+			continue
+		case n.lease == leaseHeld:
 			n.startGiveBack()
 		}
 		if n.wait(ctx) != nil {

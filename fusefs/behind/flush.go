@@ -14,7 +14,7 @@ const (
 	flushOps   = 256
 	flushBytes = 1 << 20
 	batchBytes = api.MaxIO / 2
-	ripeAge    = 3 * time.Millisecond
+	ripeAge    = 10 * time.Millisecond // for so long a new file is about to be written to
 
 	firstPause = 10 * time.Millisecond
 	lastPause  = time.Second
