@@ -64,6 +64,9 @@ func helperFlags(options []string, sloppy bool) ([]string, error) {
 		case "pages":
 			flags = append(flags, "--pages")
 			continue
+		case "no_write_behind":
+			flags = append(flags, "--no-write-behind")
+			continue
 		case "credentials":
 			flag = "--credentials"
 			if value != "" && !filepath.IsAbs(value) {
@@ -85,7 +88,7 @@ func helperFlags(options []string, sloppy bool) ([]string, error) {
 			if sloppy || name == "" || slices.Contains(ignoredOptions, name) || strings.HasPrefix(strings.ToLower(name), "x-") || name == "comment" {
 				continue
 			}
-			return nil, fmt.Errorf("there is no option %q. There are: credentials=FILE uid=N gid=N umask=OCTAL allow_other pages ro noexec log_level=LEVEL, and mount(8)'s own", name)
+			return nil, fmt.Errorf("there is no option %q. There are: credentials=FILE uid=N gid=N umask=OCTAL allow_other pages no_write_behind ro noexec log_level=LEVEL, and mount(8)'s own", name)
 		}
 		if !has || value == "" {
 			return nil, fmt.Errorf("the option %s has no value: %s=...", name, name)

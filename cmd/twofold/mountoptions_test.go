@@ -39,9 +39,10 @@ func TestMountHelperOptions(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "",
 		"rw,noauto,_netdev,nofail,user=me,x-systemd.automount,X-mount.mkdir=0755,comment=a,noatime,nosuid,nodev": "",
-		"defaults,ro": "--read-only",
-		"pages":       "--pages",
-		"ro,rw":       "",
+		"defaults,ro":        "--read-only",
+		"pages":              "--pages",
+		"no_write_behind,ro": "--no-write-behind --read-only",
+		"ro,rw":              "",
 		"uid=1,gid=users,umask=077,allow_other,noexec": "--owner 1 --group users --umask 077 --allow-other --no-exec",
 		`credentials=/etc/a\,b`:                        "--credentials /etc/a,b",
 		`credentials="/etc/a,b",ro`:                    "--credentials /etc/a,b --read-only",

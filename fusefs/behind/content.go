@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"twofold"
+	"twofold/internal/acl"
+	"twofold/metadata"
 	"twofold/volume/api"
 )
 
@@ -42,12 +44,42 @@ func (b *Files) setAttrHere(ctx context.Context, ino twofold.Ino, s api.SetAttr)
 		return a, false, nil
 	}
 	s.Token = 0
+	return b.changeAttrHere(ctx, ino, func(*api.Attr) api.SetAttr { return s })
+}
+
+// setACLHere sets an access ACL that says no more than permission bits, which is a chmod of what
+// has no ACL (posix_acl_update_mode): coreutils' cp -p and install set one on each file.
+func (b *Files) setACLHere(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) (done bool, err error) {
+	if name != acl.AccessName || flags&^api.XattrKillSetGID != 0 {
+		return false, nil
+	}
+	list, err := acl.Parse(value)
+	if list == nil || err != nil {
+		return false, nil // the volume says what is wrong with it
+	}
+	perm, equivalent := list.Mode()
+	if in := b.inodes[ino]; !equivalent || in != nil && in.attr.Type == metadata.TypeSymlink {
+		return false, nil
+	}
+	_, done, err = b.changeAttrHere(ctx, ino, func(a *api.Attr) api.SetAttr {
+		mode := a.Mode&^rwxMask | perm
+		if flags&api.XattrKillSetGID != 0 {
+			mode &^= setGID
+		}
+		return api.SetAttr{Mode: &mode}
+	})
+	return done, err
+}
+
+// changeAttrHere sets what change makes of the attributes of an inode, or of a directory, that
+// was made here; it is neither size nor token. b.mu is held when change is called.
+func (b *Files) changeAttrHere(ctx context.Context, ino twofold.Ino, change func(*api.Attr) api.SetAttr) (a api.Attr, done bool, err error) {
 	if d := b.dirs[ino]; d != nil && d.plain {
 		d, err := b.writable(ctx, ino)
 		if d == nil || err != nil || !d.plain {
 			return a, err != nil, err
 		}
-		at := now(d.attr.Ctime)
+		at, s := now(d.attr.Ctime), change(&d.attr)
 		b.push(api.BatchOp{Now: at, SetAttr: &api.BatchSetAttr{Ino: ino, Attr: s}}, []twofold.Ino{ino}, ino)
 		setAttrs(&d.attr, &s, at)
 		return b.showDir(d), true, nil
@@ -56,7 +88,7 @@ func (b *Files) setAttrHere(ctx context.Context, ino twofold.Ino, s api.SetAttr)
 	if in == nil || err != nil {
 		return a, err != nil, err
 	}
-	at := now(in.attr.Ctime)
+	at, s := now(in.attr.Ctime), change(&in.attr)
 	o := b.push(api.BatchOp{Now: at, SetAttr: &api.BatchSetAttr{Ino: ino, Attr: s}}, []twofold.Ino{d.ino}, ino)
 	setAttrs(&in.attr, &s, at)
 	d.below = o.seq

@@ -26,6 +26,7 @@ const (
 	setGID    = 0o2000
 	groupExec = 0o010
 	permMask  = 0o7777
+	rwxMask   = 0o777
 )
 
 var emptyMD5 = sumOf("")

@@ -304,6 +304,12 @@ func (b *Files) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n i
 
 // SetXattr implements api.Files.
 func (b *Files) SetXattr(ctx context.Context, ino twofold.Ino, name string, value []byte, flags uint32) error {
+	b.mu.Lock()
+	done, err := b.setACLHere(ctx, ino, name, value, flags)
+	b.mu.Unlock()
+	if done {
+		return err
+	}
 	return b.changeXattr(ctx, ino, func() error { return b.to.SetXattr(ctx, ino, name, value, flags) })
 }
 
