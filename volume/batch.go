@@ -20,6 +20,7 @@ type batch struct {
 	all     []twofold.Ino                 // inodes that it makes or changes, and the leased directories
 	bytes   int64                         // of segments
 	removes bool
+	inline  bool                             // no blob can be written: all content goes into the metadata
 	buckets map[twofold.Ino]twofold.BucketID // of the leased directories
 	ends    []func()                         // of the leases in use
 }
@@ -234,6 +235,12 @@ func (b *batch) release() {
 	}
 }
 
+// What of content one command takes: metadata/fsm's bounds on a command and on an extent.
+const (
+	maxInlineBatch   = 3 << 20
+	maxInlineSegment = 256 << 10
+)
+
 // store makes the segments of all writes durable, and extents: those of small files inline, as
 // far as one command takes them, the others one behind the other in one blob.
 func (b *batch) store(ctx context.Context, in api.Batch) (*stored, error) {
@@ -243,19 +250,28 @@ func (b *batch) store(ctx context.Context, in api.Batch) (*stored, error) {
 	var parts [][]byte
 	var size, inline int64
 	why := purpose{}
+	most := int64(api.MaxBatchInline)
+	if b.inline {
+		if most = maxInlineBatch; b.bytes > most {
+			return nil, errs.Newf("volume.Batch", errs.TooLarge, "%d bytes while too few drives are online for a blob", b.bytes)
+		}
+	}
 	for i := range in.Ops {
 		w := in.Ops[i].Write
 		if w == nil {
 			continue
 		}
 		limit := v.inlineLimit(w.Segments)
+		if b.inline {
+			limit = maxInlineSegment
+		}
 		body := b.ops[i].Body.(*metadata.Write)
 		body.Extents = make([]metadata.Extent, 0, len(w.Segments))
 		for _, s := range w.Segments {
 			n := int64(len(s.Data))
 			switch {
 			case n == 0:
-			case n <= limit && inline+n <= api.MaxBatchInline:
+			case n <= limit && inline+n <= most:
 				inline += n
 				body.Extents = append(body.Extents, metadata.Extent{Off: s.Off, Len: n, Data: s.Data})
 			default:

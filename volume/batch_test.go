@@ -324,6 +324,31 @@ func TestBatchInline(t *testing.T) {
 	}
 }
 
+// TestBatchWithoutBlobs: while too few drives are online for blobs, what a mount has done is
+// committed as a whole in the metadata, so that others can look, and the mount does no more.
+func TestBatchWithoutBlobs(t *testing.T) {
+	h := newHarness(t)
+	h.bucket("docs")
+	a := h.alone("docs")
+	h.placer.err = errs.Newf("test", errs.WriteQuorum, "two drives are lost")
+	h.placer.room = func() uint64 { t.Error("asked for room"); return 0 }
+	large := random(200 << 10)
+	op, ino := a.create(a.dir, "f", metadata.TypeFile)
+	if _, err := a.send(op, writeOp(ino, large)); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.shards(); n != 0 {
+		t.Errorf("%d shards", n)
+	}
+	if !bytes.Equal(h.get("docs", "f"), large) {
+		t.Error("other bytes")
+	}
+	eventually(t, "the lease is recalled", func() bool { return !h.v.leases.Leased(a.dir) })
+	if _, err := a.s.AcquireDir(ctx, a.dir); !errs.Is(err, errs.WriteQuorum) {
+		t.Errorf("AcquireDir: %v", err)
+	}
+}
+
 // TestBatchComesAgain: a batch that comes twice has its effect once, also behind a restart;
 // what the result says is what there is by then.
 func TestBatchComesAgain(t *testing.T) {

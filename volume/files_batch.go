@@ -44,7 +44,10 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 		return out, err
 	}
 	cmd := metadata.Batch{Session: s.id, Ops: b.ops}
-	if err := s.v.Placer.Writable(); err != nil && !cmd.Frees() {
+	if err := s.v.Placer.Writable(); errs.Is(err, errs.WriteQuorum) {
+		b.inline = true
+		defer s.returnDirs(in.Dirs)
+	} else if err != nil && !cmd.Frees() {
 		return out, err
 	}
 	defer func() { s.v.whenKnown(err, b.release) }()
@@ -54,7 +57,11 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 	if out.Failed, err = b.look(ctx, in); err != nil {
 		return out, err
 	}
-	space, err := s.v.claim(ctx, s.id, b.bytes)
+	content := b.bytes
+	if b.inline {
+		content = 0 // of blobs
+	}
+	space, err := s.v.claim(ctx, s.id, content)
 	if err != nil {
 		return out, err
 	}
@@ -93,6 +100,19 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 	out.Attrs = s.batched(ctx, ch, b.all)
 	b.note(in, out.Attrs)
 	return out, nil
+}
+
+// returnDirs recalls leases of directories of this session. Where too few drives are online for
+// blobs, what a mount has done by itself is committed, as the metadata still can, for else
+// nobody could look at it; but it does no more by itself, and is told errs.WriteQuorum.
+func (s *Session) returnDirs(dirs []api.HeldWrite) {
+	for _, d := range dirs {
+		s.v.wg.Go(func() {
+			if end, err := s.v.leases.Exclude(s.v.ctx, d.Ino); err == nil {
+				end()
+			}
+		})
+	}
 }
 
 // batched are the attributes of what a batch has made and changed, leased where the mount
