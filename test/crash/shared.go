@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -200,10 +201,27 @@ func (s *shared) check(key string, b []byte, absent bool, began time.Duration) s
 		if absent {
 			return "it is gone, and no delete was under way since it was written"
 		}
-		return fmt.Sprintf("%d bytes %s: no value that may be there now", len(b), decode(b))
+		return fmt.Sprintf("%d bytes %s: no value that may be there now (the read began at %s); there may be:%s", len(b), decode(b), began, describeAll(list, last))
 	}
 	s.writes[key] = append(prune(list, last), &assignment{c: found.c, absent: absent, begin: began, end: now, acked: true})
 	return ""
+}
+
+// describeAll is for people: writes, and reads, of a name, those that are over with a "-".
+func describeAll(list []*assignment, last time.Duration) string {
+	var s strings.Builder
+	for _, a := range list {
+		end := "open"
+		if a.end != never {
+			end = a.end.String()
+		}
+		over := ""
+		if a.end < last {
+			over = "- "
+		}
+		fmt.Fprintf(&s, "\n%s%s to %s: %v absent=%t acknowledged=%t", over, a.begin, end, a.c, a.absent, a.acked)
+	}
+	return s.String()
 }
 
 // prune forgets what can't be read any more.
