@@ -31,6 +31,7 @@ type behindRig struct {
 	kept   map[twofold.Ino]api.Attr // what was answered as leased, and not taken back since
 	told   int
 	lost   int
+	inHeld func() // while the cache above says what it holds
 }
 
 func newBehindRig(t testing.TB, v *fakeVolume) *behindRig {
@@ -85,6 +86,9 @@ func (a aboveBehind) Invalidate(_ context.Context, stale []api.Stale) error {
 }
 
 func (a aboveBehind) Held() (h api.Held) {
+	if a.r.inHeld != nil {
+		a.r.inHeld()
+	}
 	a.r.mu.Lock()
 	defer a.r.mu.Unlock()
 	for ino, token := range a.r.tokens {

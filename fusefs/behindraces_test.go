@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -221,6 +222,39 @@ func TestBehindLostDoesNotShow(t *testing.T) {
 	if err := r.Sync(ctx, a.Ino); err == nil {
 		t.Error("nobody was told")
 	}
+}
+
+// TestBehindHeldLeasesNothing: behind a lost connection the server may know of no read lease. While
+// the cache above drops what it has, for which the kernel may take a second, nothing is
+// answered here that it would keep again.
+func TestBehindHeldLeasesNothing(t *testing.T) {
+	ctx := context.Background()
+	v := tokensAbove()
+	r := newBehindRig(t, v)
+	dir := r.leased(t, "d")
+	_, _, err := r.Create(ctx, dir, "x", fileOf(0644))
+	if err == nil {
+		err = r.SyncAll(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	r.s.setHook(func(op string, _ twofold.Ino) error {
+		if op == "Lookup" {
+			asked.Add(1)
+		}
+		return nil
+	})
+	r.inHeld = func() {
+		if a, err := r.Files.Lookup(ctx, dir, "x"); err != nil || asked.Load() == 0 && (a.Leased || a.NameLeased) {
+			t.Errorf("leased without the server: %+v, %v", a, err)
+		}
+	}
+	r.s.mu.Lock()
+	h := r.s.holder
+	r.s.mu.Unlock()
+	h.Held()
 }
 
 // TestBehindOrdinaryShowsAtOnce: while a change is under way that goes the ordinary way, whoever

@@ -114,10 +114,21 @@ func (h holder) Invalidate(ctx context.Context, stale []api.Stale) error {
 }
 
 // Held implements api.Holder. The server that hears it may know of no read leases. So all
-// directories are given back, once what was done in them is committed.
+// directories are given back, once what was done in them is committed. From before the caches
+// above drop what they keep nothing is answered here as leased: they would keep it again.
 func (h holder) Held() api.Held {
-	held := h.up.Held()
 	b := h.b
+	b.mu.Lock()
+	b.queue.unsure = true
+	for _, in := range b.inodes {
+		in.reader = false
+	}
+	for _, d := range b.dirs {
+		d.reader = false
+		b.close(d)
+	}
+	b.mu.Unlock()
+	held := h.up.Held()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var writes []api.HeldWrite
@@ -128,14 +139,6 @@ func (h holder) Held() api.Held {
 		writes = append(writes, w)
 	}
 	held.Writes = append(writes, b.held()...)
-	b.queue.unsure = true
-	for ino := range b.inodes {
-		b.inodes[ino].reader = false
-	}
-	for _, d := range b.dirs {
-		d.reader = false
-		b.close(d)
-	}
 	return held
 }
 
