@@ -82,6 +82,9 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	}
 	holder.set(m.server.Holder())
 	close(m.mounted)
+	if err := startGuard(m.server); err != nil {
+		log.Warn("nobody aborts the mount if it is killed at a bad moment; umount -f does", "err", err)
+	}
 	waiting.tell()
 	log.Info("mounted", "dir", m.server.Mountpoint(), "source", from)
 	m.wait()
