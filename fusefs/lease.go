@@ -335,12 +335,13 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 	n.op = true
 	n.rev++
 	defer func() {
-		n.op = false
+		n.op, n.cutting = false, false
 		n.rev++
 		n.broadcast()
 	}()
 	if token != 0 {
 		if cut >= 0 && n.dirty.atime == 0 { // else it goes with them
+			n.cutting = true
 			n.cut(cut)
 			ctx = n.fs.ctx // bytes were forgotten: no way back
 		}

@@ -18,6 +18,12 @@ const enotty = syscall.ENOTTY
 func (f *fsys) attrs(ctx context.Context, ino twofold.Ino, pages bool) (api.Attr, error) {
 	for try := 0; ; try++ {
 		was := f.state(ino)
+		if was.cutting {
+			if err := f.awaitCut(ctx, ino); err != nil {
+				return api.Attr{}, err
+			}
+			continue
+		}
 		if was.token != 0 && try >= stillAfter {
 			if a, ok, err := f.stillAttrs(ctx, ino, pages); err != nil || ok {
 				return a, err

@@ -14,6 +14,7 @@ const stillAfter = 3
 // state is what overlay shows of an inode under a write lease; the zero value: nothing,
 // for the volume decides.
 type state struct {
+	cutting             bool // it is not to be shown, see node.cutting
 	token               uint64
 	wseq                uint64
 	size                int64
@@ -33,7 +34,24 @@ func (f *fsys) state(ino twofold.Ino) state {
 	if !n.decides() {
 		return state{}
 	}
-	return state{n.token, n.wseq, n.size, n.mtime, n.ctime, n.heldAtime()}
+	return state{n.cutting, n.token, n.wseq, n.size, n.mtime, n.ctime, n.heldAtime()}
+}
+
+// awaitCut waits for the end of a truncate of an inode that is on its way to the volume.
+func (f *fsys) awaitCut(ctx context.Context, ino twofold.Ino) error {
+	n := f.known(ino)
+	if n == nil {
+		return nil
+	}
+	defer f.unref(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.cutting {
+		if err := n.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stillAttrs is attrs while nothing is written to the inode here. It reports false where

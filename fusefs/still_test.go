@@ -5,8 +5,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"twofold"
+	"twofold/internal/errs"
 	"twofold/volume/api"
 )
 
@@ -67,5 +69,55 @@ func setMode(t *testing.T, s *fakeSession, ino twofold.Ino, mode uint32) {
 	t.Helper()
 	if _, err := s.SetAttr(t.Context(), ino, api.SetAttr{Mode: &mode}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTruncateOfOneMoment: while a truncate is on its way to the volume, behind bytes that
+// are flushed first, nobody is shown a size that the file has not had, or has no more.
+func TestTruncateOfOneMoment(t *testing.T) {
+	v := newFakeVolume()
+	m := mountFake(t, v, nil)
+	f, err := os.Create(m.path("f"))
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("123456")
+	must(t, err)
+	must(t, f.Sync())
+	_, err = f.WriteAt([]byte("x"), 0) // dirty, and stays so: a flush before the truncate
+	must(t, err)
+
+	sent, answer := make(chan struct{}), make(chan struct{})
+	m.setHook(func(op string, _ twofold.Ino) error {
+		if op == "SetAttr" {
+			close(sent)
+			<-answer
+			return fail(errs.Other)
+		}
+		return nil
+	})
+	truncated := make(chan error, 1)
+	go func() { truncated <- f.Truncate(4) }()
+	<-sent
+	sizes := make(chan int64, 1)
+	go func() {
+		st, err := os.Stat(m.path("f"))
+		if err != nil {
+			t.Error(err)
+			sizes <- -1
+			return
+		}
+		sizes <- st.Size()
+	}()
+	select {
+	case size := <-sizes:
+		t.Errorf("a file of %d bytes is shown, and the truncate may fail", size)
+	case <-time.After(100 * time.Millisecond): // it waits
+	}
+	close(answer)
+	if err := <-truncated; err == nil {
+		t.Error("the truncate has not failed")
+	}
+	if size := <-sizes; size != 6 {
+		t.Errorf("%d bytes when the truncate had failed", size)
 	}
 }
