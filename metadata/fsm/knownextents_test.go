@@ -32,7 +32,7 @@ type watched struct {
 	m     *Machine
 	store *failing
 
-	now, before, store0 int // walks by what they read: of the newest state in memory, of the one before, of the store
+	now, before, stored int // walks by what they read: of the newest state in memory, of the one before, of the store
 }
 
 func newWatched(t *testing.T, bytes int) *watched {
@@ -76,7 +76,7 @@ func (w *watched) compare(t *testing.T, mv metadata.View, rnd *rand.Rand, ino tw
 	defer s.mu.RUnlock()
 	switch shown := s.shown[ino]; {
 	case shown == nil || v.applied < shown.before.index:
-		w.store0++
+		w.stored++
 	case v.applied < shown.now.index:
 		w.before++
 	default:
@@ -116,7 +116,7 @@ func TestKnownExtentsAreExact(t *testing.T) {
 			leader, follower, plain := newWatched(t, room), newWatched(t, room), newWatched(t, 1)
 			var taken []*Changes
 			leader.m.OnChanges(func(c *Changes) { taken = append(taken, c) })
-			f := newFiles(t, rnd, leader)
+			f := newFiles(t, rnd)
 			var behind []Entry
 
 			apply := func(w *watched, entries []Entry) {
@@ -170,12 +170,12 @@ func TestKnownExtentsAreExact(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, w := range []*watched{leader, follower} {
-				sum.now, sum.before, sum.store0 = sum.now+w.now, sum.before+w.before, sum.store0+w.store0
+				sum.now, sum.before, sum.stored = sum.now+w.now, sum.before+w.before, sum.stored+w.stored
 			}
 		})
 	}
-	t.Logf("walks of what is known now %d, of the state before %d, of the store %d", sum.now, sum.before, sum.store0)
-	if sum.now < 1000 || sum.before < 100 || sum.store0 < 100 {
+	t.Logf("walks of what is known now %d, of the state before %d, of the store %d", sum.now, sum.before, sum.stored)
+	if sum.now < 1000 || sum.before < 100 || sum.stored < 100 {
 		t.Error("some of it hardly happens")
 	}
 }
@@ -193,6 +193,40 @@ func (w *watched) compareAll(t *testing.T, f *files) {
 	}
 }
 
+// TestKnownExtentsWhileTheyChange: views look while batches are applied, for the race
+// detector.
+func TestKnownExtentsWhileTheyChange(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 3))
+	w := newWatched(t, 300_000)
+	f := newFiles(t, rnd)
+	var batches [][]Entry
+	for range 150 {
+		batches = append(batches, f.some())
+	}
+	done := make(chan error, 1)
+	go func() {
+		for _, entries := range batches {
+			if _, err := w.m.ApplyBatch(entries); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		w.compareAll(t, f)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.compareAll(t, f)
+			return
+		default:
+		}
+	}
+}
+
 // files makes commands that change the content of files.
 type files struct {
 	*rig
@@ -202,8 +236,8 @@ type files struct {
 	blobs uint64
 }
 
-// newFiles makes the files' bucket; what it applies comes as entries of the log as well.
-func newFiles(t *testing.T, rnd *rand.Rand, w *watched) *files {
+// newFiles makes the files; what made them comes with the first of some.
+func newFiles(t *testing.T, rnd *rand.Rand) *files {
 	f := &files{rig: &rig{t: t, store: kv.NewMemory(), now: 1}, rnd: rnd}
 	f.rig.reopen() // the rig's own machine says which numbers inodes get
 	res := f.raw(&metadata.Command{Op: metadata.OpBeginSession, Body: &metadata.BeginSession{Kind: metadata.SessionServer, Nonce: twofold.UUID{1}}})
