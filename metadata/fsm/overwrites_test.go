@@ -104,15 +104,42 @@ func (o *overwriter) write() {
 	})
 }
 
-// TestOverwritesStayCheap: what a file costs to change and to read does not grow with the
-// number of times it was changed.
-func TestOverwritesStayCheap(t *testing.T) {
+func newGraves(t *testing.T) (*graves, *overwriter) {
 	s := &graves{Memory: kv.NewMemory()}
 	r := &rig{t: t, store: s, now: 1}
 	r.reopen()
 	res := r.raw(&metadata.Command{Op: metadata.OpBeginSession, Body: &metadata.BeginSession{Kind: metadata.SessionServer, Nonce: twofold.UUID{1}}})
 	r.session = twofold.SessionID(res.ID)
-	o := newOverwriter(r)
+	return s, newOverwriter(r)
+}
+
+// TestOneOfVeryManyExtents: what a change of a few extents walks through are these, however
+// many the file has.
+func TestOneOfVeryManyExtents(t *testing.T) {
+	s, o := newGraves(t)
+	const n, each = 8000, 8
+	exts := make([]metadata.Extent, n)
+	for i := range exts {
+		b := twofold.Blob{ID: twofold.MakeBlobID(o.session, uint64(i+1)), Size: each}
+		exts[i] = metadata.Extent{Off: int64(i) * each, Len: each, Blob: &b}
+	}
+	o.ok(metadata.OpWrite, metadata.Write{Ino: o.ino, Size: n * each, Extents: exts})
+	o.reopen() // what was just made is not known any more
+	for i := range 100 {
+		s.extents = 0
+		e := metadata.Extent{Off: o.rnd.Int64N((n - 2) * each), Len: each, Data: make([]byte, each)}
+		o.ok(metadata.OpWrite, metadata.Write{Ino: o.ino, Extents: []metadata.Extent{e}})
+		if s.extents > 10 {
+			t.Fatalf("overwrite %d walked through %d extents", i, s.extents)
+		}
+	}
+	o.check()
+}
+
+// TestOverwritesStayCheap: what a file costs to change and to read does not grow with the
+// number of times it was changed.
+func TestOverwritesStayCheap(t *testing.T) {
+	s, o := newGraves(t)
 	const tenth = 500
 	var steps, extents [10]int
 	for i := range steps {
