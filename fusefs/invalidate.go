@@ -129,13 +129,19 @@ func (f *fsys) forgetAttrs(attrs []attrNotice, until time.Time) {
 	}
 }
 
-// tellAttrs is forgetAttrs of grants that may have been given just now.
+// tellAttrs is forgetAttrs for a request of the kernel that changes these inodes, of grants
+// that may have been given just now. It needs no goroutine of its own: the request itself has
+// the inodes in use, so that the notification is not the end of one, and waits for nothing.
 func (f *fsys) tellAttrs(inos []twofold.Ino) {
-	attrs := make([]attrNotice, len(inos))
-	for i, ino := range inos {
-		attrs[i].ino = ino
+	unknown := false
+	for _, ino := range inos {
+		if f.kernel.InodeNotify(uint64(ino), -1, 0) != fuse.OK {
+			unknown = true
+		}
 	}
-	f.forgetAttrs(attrs, time.Now().Add(maxTimeout+kernelSlack))
+	if unknown {
+		sleep(f.ctx, maxTimeout+kernelSlack)
+	}
 }
 
 // forgetNames makes the kernel forget names. It waits for the directory's lock. lost tells
