@@ -58,9 +58,17 @@ func (n *node) admit(ctx context.Context) error {
 			case leaseHeld, leaseDraining:
 				return nil
 			case leaseNone:
-				n.lease, n.asking = leaseAsking, &ask{}
+				n.lease, n.asking = leaseAsking, &ask{waiters: 1}
+				n.leave(mine)
+				mine = n.asking
 				n.fs.again(n) // the lease's reference
-				go n.acquire(n.asking)
+				if n.fs.grantsHere(n.ino) {
+					n.mu.Unlock()
+					n.acquire(mine)
+					n.mu.Lock()
+					continue
+				}
+				go n.acquire(mine)
 			}
 		}
 		if n.asking != nil && mine != n.asking {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,8 @@ const dialTimeout = 30 * time.Second
 // runMount mounts, and serves until somebody unmounts or a signal asks to.
 func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
+	floor := raiseFloor()
+	defer runtime.KeepAlive(floor)
 	moreProcessors()
 	calmMonitor()
 	waiting := newReadiness()
