@@ -212,33 +212,38 @@ func (n *Node) present(d *drive.Local) bool {
 // orphanEvery is how often all drives are walked for garbage.
 const orphanEvery = 24 * time.Hour
 
+// kickOrphans asks for a walk for garbage, where the store is led.
 func (n *Node) kickOrphans() {
+	l := n.leads.cur.Load()
+	if l == nil {
+		return
+	}
 	select {
-	case n.orphans <- struct{}{}:
+	case l.orphans <- struct{}{}:
 	default:
 	}
 }
 
 // collectOrphans deletes what nothing refers to: after the start, after a drive came
 // back, and daily.
-func (n *Node) collectOrphans() {
+func (l *Leading) collectOrphans() {
 	tick := time.NewTicker(orphanEvery)
 	defer tick.Stop()
 	for {
-		deleted, err := n.volume.CollectOrphans(n.ctx)
-		if n.ctx.Err() != nil {
+		deleted, err := l.volume.CollectOrphans(l.ctx)
+		if l.ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			n.log.Warn("the walk for garbage was not finished", "err", err)
+			l.n.log.Warn("the walk for garbage was not finished", "err", err)
 		}
 		if deleted > 0 {
-			n.log.Info("garbage collected: blobs that nothing refers to", "blobs", deleted)
+			l.n.log.Info("garbage collected: blobs that nothing refers to", "blobs", deleted)
 		}
 		select {
-		case <-n.ctx.Done():
+		case <-l.ctx.Done():
 			return
-		case <-n.orphans:
+		case <-l.orphans:
 		case <-tick.C:
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // Mounts is the volume as the server of mounts sees it.
-func (n *Node) Mounts() remote.Sessions { return mounts{n.volume} }
+func (n *Node) Mounts() remote.Sessions { return n.leads.cur.Load().Mounts() }
 
 type mounts struct{ v *volume.Volume }
 

@@ -14,10 +14,8 @@ import (
 	"time"
 
 	"twofold"
-	"twofold/engine"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
-	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/flock"
 	"twofold/internal/procid"
@@ -53,13 +51,10 @@ type Node struct {
 	cluster     twofold.ClusterID
 	slots       map[twofold.SetID][]*drive.Slot
 	at          map[[3]int]*place // what is at each position
-	engine      *engine.Engine
 	group       *replica.Group
-	volume      *volume.Volume
-	healer      *repair.Healer
 	monitor     *drive.Monitor
-	orphans     chan struct{} // asks for a walk for garbage
 	wantReplica chan struct{} // kicks keepReplicas
+	leads
 	running
 
 	mu     sync.Mutex
@@ -67,7 +62,7 @@ type Node struct {
 }
 
 // Volume is the store as the views see it.
-func (n *Node) Volume() *volume.Volume { return n.volume }
+func (n *Node) Volume() *volume.Volume { return n.leads.cur.Load().volume }
 
 // begin looks at the drives, says what will be, formats what is new, and opens them.
 // fresh tells that the store is new.
@@ -271,20 +266,6 @@ func (n *Node) format(set twofold.SetID, index int) drive.Format {
 		Version: drive.FormatVersion, Cluster: n.cluster, Drive: twofold.NewUUID(),
 		Pool: set.Pool, Set: set.Set, Index: index, Sets: pool.Sets(), SetSize: pool.SetSize, Created: twofold.Now(),
 	}
-}
-
-// openEngine opens the engine over the slots.
-func (n *Node) openEngine() error {
-	o := engine.Options{Cluster: n.cluster, Logger: n.log}
-	for i, pool := range n.opts.Layout.Pools {
-		for s := range pool.Sets() {
-			id := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
-			o.Sets = append(o.Sets, engine.SetConfig{ID: id, Slots: n.slots[id], Parity: min(n.opts.Layout.Standard, pool.SetSize/2)})
-		}
-	}
-	e, err := engine.Open(o)
-	n.engine = e
-	return err
 }
 
 // self names this process for its sessions.

@@ -6,29 +6,24 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
-	"time"
 
 	"twofold"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
-	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/vfs"
 	"twofold/metadata/fsm"
 	"twofold/metadata/kv"
 	"twofold/metadata/replica"
-	"twofold/volume"
 )
 
 // Open opens the store of the layout: it checks what is on the drives, formats what
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), orphans: make(chan struct{}, 1), wantReplica: make(chan struct{}, 1)}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning()}
 	if err := n.open(ctx); err != nil {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
 		n.Close(closing)
 		return nil, err
@@ -41,29 +36,12 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.openEngine(); err != nil {
-		return err
-	}
 	if err := n.openMetadata(ctx, fresh || n.unfinished(ctx)); err != nil {
 		return err
 	}
-	n.volume, err = volume.Open(ctx, volume.Options{
-		Meta: n.group, Blobs: n.engine, Node: self(), Logger: n.log,
-		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: n.engine},
-		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL,
-	})
-	if err != nil {
+	if _, err := n.lead(ctx); err != nil {
 		return err
 	}
-	if err := n.checkPools(ctx); err != nil {
-		return err
-	}
-	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log, Cycle: n.opts.ScrubCycle})
-	if err != nil {
-		return err
-	}
-	n.wg.Go(func() { n.healer.Run(n.ctx) })
-	n.wg.Go(n.collectOrphans)
 	if err := n.opts.Locks.Settle(); err != nil {
 		n.log.Warn("the locks of the drives will not outlive this process", "err", err)
 	}
@@ -93,18 +71,18 @@ const poolsKey = "node/pools"
 
 // checkPools refuses a command line without a pool that the store has: its objects
 // could not be read. A pool that is new is remembered.
-func (n *Node) checkPools(ctx context.Context) error {
-	value, err := n.volume.Config(ctx, poolsKey)
+func (l *Leading) checkPools(ctx context.Context) error {
+	value, err := l.volume.Config(ctx, poolsKey)
 	if err != nil {
 		return err
 	}
-	given := len(n.opts.Layout.Pools)
+	given := len(l.n.opts.Layout.Pools)
 	if known, err := strconv.Atoi(string(value)); err == nil && known > given {
 		return errs.Newf("node.checkPools", errs.Invalid, "the store has %d pools and the command line gives %d: give the drives of every pool, in the order in which they were added", known, given)
 	} else if err == nil && known == given {
 		return nil
 	}
-	return n.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
+	return l.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
 }
 
 // openMetadata opens the replicas: those that are there, and as many more as the
@@ -169,24 +147,14 @@ func (n *Node) Close(ctx context.Context) error {
 			first = err
 		}
 	}
-	if n.volume != nil {
-		keep(n.volume.Close(ctx))
+	if l := n.leads.cur.Load(); l != nil {
+		keep(l.close(ctx))
 	}
 	if n.group != nil {
 		keep(n.group.Close(ctx))
-	}
-	if n.engine != nil {
-		keep(n.engine.Close())
 	}
 	for _, d := range n.drives {
 		d.Close()
 	}
 	return first
-}
-
-// running is what Close ends. Part of Node.
-type running struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
 }
