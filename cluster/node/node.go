@@ -37,6 +37,9 @@ type Options struct {
 	// Locks takes the locks of the drives and replicas, and has those of the process
 	// before; Open settles it. Nil: locks end with the process.
 	Locks *flock.Keeper
+	// Cluster: the store is over several nodes, and this is one of them. Nil: this
+	// process has every drive.
+	Cluster *Cluster
 	// AfterCrash: the process that served before did not end in order. A drive that
 	// does not answer may be why: less time is given to those, and what is mapped of
 	// the others is read before (replica.Options.Verify).
@@ -67,7 +70,7 @@ func (n *Node) Volume() *volume.Volume { return n.leads.cur.Load().volume }
 // begin looks at the drives, says what will be, formats what is new, and opens them.
 // fresh tells that the store is new.
 func (n *Node) begin(ctx context.Context) (fresh bool, err error) {
-	inv, err := inspect(n.opts.Layout, n.fs, n.opts.lookLimit())
+	inv, err := n.opts.inspect(n.fs)
 	if err != nil {
 		return false, err
 	}
@@ -95,10 +98,10 @@ func (n *Node) beginNew(inv *inventory) error {
 	for _, p := range inv.places {
 		if p.absent != nil {
 			if !os.IsNotExist(p.absent) {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be read: %v", p.path, p.absent)
+				return errs.Newf("node.Open", errs.Invalid, "%s can't be read: %v", p.name, p.absent)
 			}
 			if err := os.MkdirAll(p.path, 0o700); err != nil {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be made: %v", p.path, err)
+				return errs.Newf("node.Open", errs.Invalid, "%s can't be made: %v", p.name, err)
 			}
 			p.absent = nil
 		}
@@ -115,7 +118,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 	n.cluster = inv.cluster
 	for _, p := range inv.places {
 		if p.absent != nil {
-			n.log.Warn("a drive is missing; the store goes on without it", "drive", p.path, "err", p.absent)
+			n.log.Warn("a drive is missing; the store goes on without it", "drive", p.name, "err", p.absent)
 		}
 	}
 	have := map[twofold.SetID]int{}
@@ -124,7 +127,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 		if p.format != nil {
 			have[p.format.SetID()]++
 		} else if p.fresh() {
-			empty = append(empty, p.path)
+			empty = append(empty, p.name)
 		}
 	}
 	for i, pool := range n.opts.Layout.Pools {
@@ -149,7 +152,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 			}
 		}
 	}
-	if _, moved := inv.assign(n.opts.Layout); len(moved) > 0 {
+	if _, moved := inv.assign(); len(moved) > 0 {
 		for _, m := range moved {
 			n.log.Warn("a drive is in another place than the command line has it; it is recognised by its id", "drive", m)
 		}
@@ -185,7 +188,7 @@ func paths(places []*place) []string {
 
 // openDrives formats fresh directories and opens every drive in its slot.
 func (n *Node) openDrives(ctx context.Context, inv *inventory, fresh bool) error {
-	n.at, _ = inv.assign(n.opts.Layout)
+	n.at, _ = inv.assign()
 	n.slots = map[twofold.SetID][]*drive.Slot{}
 	for i, pool := range n.opts.Layout.Pools {
 		poolIsNew := fresh || poolFresh(inv, i)
@@ -197,7 +200,7 @@ func (n *Node) openDrives(ctx context.Context, inv *inventory, fresh bool) error
 				n.slots[set] = append(n.slots[set], slot)
 				if p == nil || p.absent != nil {
 					if p != nil {
-						slot.Put(drive.NewAbsent(twofold.DriveID{}, p.path))
+						slot.Put(drive.NewAbsent(twofold.DriveID{}, p.name))
 					}
 					continue
 				}
@@ -231,7 +234,7 @@ func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replac
 		f := n.format(set, index)
 		err := within(lookTimeout, func() error { return drive.WriteFormat(n.fs, abs, f) })
 		if err != nil {
-			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.path, err)
+			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.name, err)
 		}
 		p.format = &f
 	} else {
@@ -240,19 +243,19 @@ func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replac
 	d, err := drive.Open(ctx, drive.Options{FS: n.fs, Path: abs, Logger: n.log, ID: p.format.Drive})
 	if err != nil {
 		if errs.Is(err, errs.Busy) {
-			return errs.Newf("node.openDrive", errs.Busy, "%s is in use by another server process", p.path)
+			return errs.Newf("node.openDrive", errs.Busy, "%s is in use by another server process", p.name)
 		}
-		n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
-		slot.Put(drive.NewAbsent(p.format.Drive, p.path))
+		n.log.Error("a drive can't be used; the store goes on without it", "drive", p.name, "err", err)
+		slot.Put(drive.NewAbsent(p.format.Drive, p.name))
 		return nil
 	}
 	if replacement {
 		if err := d.SetHealing(ctx, true); err != nil {
-			n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
+			n.log.Error("a drive can't be used; the store goes on without it", "drive", p.name, "err", err)
 			d.Close()
 			return nil
 		}
-		n.log.Info("an empty drive takes the place of a lost one and will be refilled", "drive", p.path, "set", set, "position", index+1)
+		n.log.Info("an empty drive takes the place of a lost one and will be refilled", "drive", p.name, "set", set, "position", index+1)
 	}
 	slot.Put(d)
 	n.drives = append(n.drives, d)
