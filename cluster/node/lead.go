@@ -10,7 +10,6 @@ import (
 	"twofold/engine"
 	"twofold/engine/repair"
 	"twofold/volume"
-	"twofold/volume/remote"
 )
 
 // A node's life has two parts. Its drives, what watches them, and the metadata
@@ -26,7 +25,13 @@ type Leading struct {
 	volume  *volume.Volume
 	healer  *repair.Healer
 	orphans chan struct{} // asks for a walk for garbage
+	pools   atomic.Int32  // that the store is known to have
 	running
+
+	// Of a store over several nodes:
+	term  uint64 // of the group; of no other one this is the store
+	far   *far
+	heard map[twofold.DriveID]time.Time // when a replica was heard of last, by keepReplicas
 }
 
 // running is what ends when its owner closes.
@@ -52,12 +57,19 @@ type leads struct{ cur atomic.Pointer[Leading] }
 
 // lead opens the store on top of drives and metadata. Part of it that was opened is
 // closed again when it fails.
-func (n *Node) lead(ctx context.Context) (*Leading, error) {
-	l := &Leading{n: n, orphans: make(chan struct{}, 1), running: newRunning()}
-	if err := l.open(ctx); err != nil {
+func (n *Node) lead(ctx context.Context) (*Leading, error) { return n.leadIn(ctx, 0, false) }
+
+// leadIn is lead in a term of the group. found: the store is new.
+func (n *Node) leadIn(ctx context.Context, term uint64, found bool) (*Leading, error) {
+	l := &Leading{n: n, orphans: make(chan struct{}, 1), term: term, heard: map[twofold.DriveID]time.Time{}, running: newRunning()}
+	if err := l.open(ctx, found); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
-		_ = l.close(closing) // the first error says more
+		if n.several() {
+			l.abandon()
+		} else {
+			_ = l.close(closing) // the first error says more
+		}
 		return nil, err
 	}
 	n.leads.cur.Store(l)
@@ -67,15 +79,23 @@ func (n *Node) lead(ctx context.Context) (*Leading, error) {
 // closeLimit is how long what was opened in vain may take to close.
 const closeLimit = 10 * time.Second
 
-func (l *Leading) open(ctx context.Context) (err error) {
+func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	n := l.n
+	if n.several() {
+		if err := l.openFar(ctx); err != nil {
+			return err
+		}
+	}
+	if found {
+		l.foundReplicas(ctx)
+	}
 	if l.engine, err = n.openEngine(); err != nil {
 		return err
 	}
 	l.volume, err = volume.Open(ctx, volume.Options{
 		Meta: n.group, Blobs: l.engine, Node: self(), Logger: n.log,
 		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: l.engine},
-		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL,
+		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL, Leads: l.leads(),
 	})
 	if err != nil {
 		return err
@@ -89,14 +109,40 @@ func (l *Leading) open(ctx context.Context) (err error) {
 	}
 	l.wg.Go(func() { l.healer.Run(l.ctx) })
 	l.wg.Go(l.collectOrphans)
+	if n.several() {
+		l.wg.Go(l.keepReplicas)
+	}
 	return nil
 }
 
 // Volume is the store as the views see it.
 func (l *Leading) Volume() *volume.Volume { return l.volume }
 
-// Mounts is the store as the server of mounts sees it.
-func (l *Leading) Mounts() remote.Sessions { return mounts{l.volume} }
+// abandon ends it at once, because another node leads: nothing is committed any more, and
+// what is under way fails.
+func (l *Leading) abandon() {
+	l.n.leads.cur.CompareAndSwap(l, nil)
+	l.cancel()
+	if l.volume != nil {
+		l.volume.Abandon()
+	}
+	l.wg.Wait()
+	if l.far != nil {
+		l.far.close()
+	}
+	if l.engine != nil {
+		l.engine.Close()
+	}
+}
+
+// leads reports whether this node leads in the term for which the store was opened, for
+// certain and now. Nil: it always does.
+func (l *Leading) leads() func() bool {
+	if !l.n.several() {
+		return nil
+	}
+	return func() bool { return l.n.leadsIn(l.term) }
+}
 
 // close ends it in order: requests must have ended.
 func (l *Leading) close(ctx context.Context) error {
@@ -105,6 +151,9 @@ func (l *Leading) close(ctx context.Context) error {
 	var first error
 	if l.volume != nil {
 		first = l.volume.Close(ctx)
+	}
+	if l.far != nil {
+		l.far.close()
 	}
 	if l.engine != nil {
 		if err := l.engine.Close(); first == nil {

@@ -101,8 +101,8 @@ func (n *Node) meet(ctx context.Context) (inv *inventory, found bool, err error)
 	}
 }
 
-// first is the node that makes a new store: the one that has the first drive.
-func (n *Node) first() int { return n.opts.Layout.Drives()[0].Node }
+// first is the node that makes a new store: the one whose drive has its first replica.
+func (n *Node) first() int { return n.opts.Layout.ReplicaDrives()[0].Node }
 
 func (n *Node) makesStore() bool { return n.first() == n.opts.Cluster.Self }
 

@@ -9,8 +9,8 @@ import (
 	"twofold/volume/remote"
 )
 
-// Mounts is the volume as the server of mounts sees it.
-func (n *Node) Mounts() remote.Sessions { return n.leads.cur.Load().Mounts() }
+// Mounts is the store as the server of mounts sees it.
+func (l *Leading) Mounts() remote.Sessions { return mounts{l.volume} }
 
 type mounts struct{ v *volume.Volume }
 

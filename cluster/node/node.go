@@ -8,12 +8,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"twofold"
+	"twofold/cluster/drives"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
 	"twofold/internal/errs"
@@ -60,11 +61,20 @@ type Node struct {
 	leads
 	running
 
+	// Of a store over several nodes:
+	meeting meeting
+	where   where
+	served  *drives.Server // this node's drives, for the others
+	opened  atomic.Bool    // group is there
+
 	mu     sync.Mutex
 	drives []*drive.Local // guarded by mu once the monitor runs
 }
 
-// Volume is the store as the views see it.
+// Leading is the open store, nil while this node does not lead it.
+func (n *Node) Leading() *Leading { return n.leads.cur.Load() }
+
+// Volume is the store as the views see it, of a node that leads.
 func (n *Node) Volume() *volume.Volume { return n.leads.cur.Load().volume }
 
 // begin looks at the drives, says what will be, formats what is new, and opens them.
@@ -95,16 +105,8 @@ func (n *Node) beginNew(inv *inventory) error {
 	for _, w := range advice(paths(inv.places)) {
 		n.log.Warn(w)
 	}
-	for _, p := range inv.places {
-		if p.absent != nil {
-			if !os.IsNotExist(p.absent) {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be read: %v", p.name, p.absent)
-			}
-			if err := os.MkdirAll(p.path, 0o700); err != nil {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be made: %v", p.name, err)
-			}
-			p.absent = nil
-		}
+	if err := inv.make(); err != nil {
+		return err
 	}
 	inv.cluster, inv.created = twofold.NewUUID(), twofold.Now()
 	n.cluster = inv.cluster
@@ -186,28 +188,32 @@ func paths(places []*place) []string {
 	return out
 }
 
-// openDrives formats fresh directories and opens every drive in its slot.
+// openDrives formats fresh directories and opens every drive in its slot. Over several
+// nodes those of the others are absent until this node leads, and fresh ones until the
+// node that leads says what they are.
 func (n *Node) openDrives(ctx context.Context, inv *inventory, fresh bool) error {
 	n.at, _ = inv.assign()
 	n.slots = map[twofold.SetID][]*drive.Slot{}
-	for i, pool := range n.opts.Layout.Pools {
-		poolIsNew := fresh || poolFresh(inv, i)
-		for s := range pool.Sets() {
-			set := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
-			for idx := range pool.SetSize {
-				p := n.at[[3]int{i, s, idx}]
-				slot := drive.NewSlot(set, idx, nil)
-				n.slots[set] = append(n.slots[set], slot)
-				if p == nil || p.absent != nil {
-					if p != nil {
-						slot.Put(drive.NewAbsent(twofold.DriveID{}, p.name))
-					}
-					continue
-				}
-				if err := n.openDrive(ctx, slot, p, !poolIsNew); err != nil {
-					return err
-				}
+	isNew := make([]bool, len(n.opts.Layout.Pools))
+	for i := range isNew {
+		isNew[i] = fresh || poolFresh(inv, i)
+	}
+	for _, d := range n.opts.Layout.Drives() {
+		slot := drive.NewSlot(d.Set, d.Index, nil)
+		n.slots[d.Set] = append(n.slots[d.Set], slot)
+		p := n.at[position(d)]
+		switch {
+		case p == nil:
+			if n.several() {
+				slot.Put(drive.NewAbsent(twofold.DriveID{}, n.opts.nameOf(d)))
 			}
+			continue
+		case p.absent != nil, n.several() && p.fresh():
+			slot.Put(drive.NewAbsent(twofold.DriveID{}, p.name))
+			continue
+		}
+		if err := n.openDrive(ctx, slot, p, !isNew[d.Set.Pool]); err != nil {
+			return err
 		}
 	}
 	return nil

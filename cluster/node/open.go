@@ -21,7 +21,7 @@ import (
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning()}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning(), where: newWhere()}
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
@@ -32,6 +32,9 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if n.several() {
+		return n.openAmong(ctx)
+	}
 	fresh, err := n.begin(ctx)
 	if err != nil {
 		return err
@@ -70,16 +73,23 @@ func (n *Node) unfinished(ctx context.Context) bool {
 const poolsKey = "node/pools"
 
 // checkPools refuses a command line without a pool that the store has: its objects
-// could not be read. A pool that is new is remembered.
+// could not be read. A pool that is new is remembered, when all of its drives are there.
 func (l *Leading) checkPools(ctx context.Context) error {
 	value, err := l.volume.Config(ctx, poolsKey)
 	if err != nil {
 		return err
 	}
 	given := len(l.n.opts.Layout.Pools)
-	if known, err := strconv.Atoi(string(value)); err == nil && known > given {
+	known, err := strconv.Atoi(string(value))
+	switch {
+	case err == nil && known > given:
 		return errs.Newf("node.checkPools", errs.Invalid, "the store has %d pools and the command line gives %d: give the drives of every pool, in the order in which they were added", known, given)
-	} else if err == nil && known == given {
+	case err == nil && known < given && l.n.several():
+		l.pools.Store(int32(known))
+		return nil // see addPools
+	}
+	l.pools.Store(int32(given))
+	if err == nil && known == given {
 		return nil
 	}
 	return l.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
@@ -91,12 +101,14 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 	var dirs []replica.Dir
 	for _, i := range n.replicaDrives() {
 		d := n.drives[i]
-		dirs = append(dirs, replica.Dir{Drive: d.ID(), Path: d.Path()})
+		dirs = append(dirs, replicaDir(d))
 	}
-	if len(dirs) == 0 {
+	if n.several() {
+		dirs = n.ownReplicas(fresh)
+	} else if len(dirs) == 0 {
 		return errs.Newf("node.openMetadata", errs.Unavailable, "none of the drives can be used")
 	}
-	g, err := replica.Open(ctx, replica.Options{
+	o := replica.Options{
 		Dirs: dirs, Bootstrap: fresh, Logger: n.log, Locks: n.opts.Locks, Verify: n.opts.AfterCrash,
 		NewMachine: func(s kv.Store) (replica.StateMachine, error) {
 			m, err := fsm.New(s, fsm.Options{})
@@ -105,7 +117,11 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 			}
 			return m, nil
 		},
-	})
+	}
+	if n.several() {
+		o.Wire = wire{n}
+	}
+	g, err := replica.Open(ctx, o)
 	n.group = g
 	return err
 }
@@ -121,7 +137,7 @@ func (n *Node) replicaDrives() []int {
 			keep = append(keep, i)
 		}
 	}
-	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
+	want := n.opts.Layout.ReplicaCount()
 	return placement.Replicas(open, keep, want, nil)
 }
 

@@ -1,0 +1,148 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"twofold"
+	"twofold/cluster/drives"
+	"twofold/cluster/peers"
+	"twofold/cluster/rpc"
+	"twofold/engine/drive"
+	"twofold/engine/placement"
+)
+
+// far puts the drives of other nodes into their slots, while this node leads. Which drive is
+// at a position is what its node says; it may become another one.
+type far struct {
+	l     *Leading
+	nodes map[int]*drives.Node
+	plan  map[[3]int]placement.Drive // by position
+}
+
+// caller calls one node on one of the two connections to it.
+type caller struct {
+	p     *peers.Peers
+	node  int
+	class peers.Class
+}
+
+var _ drives.Caller = caller{}
+
+// Call implements drives.Caller.
+func (c caller) Call(ctx context.Context, call *rpc.Call) (int, error) {
+	return c.p.Call(ctx, c.node, c.class, call)
+}
+
+// Up implements drives.Caller.
+func (c caller) Up() bool { return c.p.Up(c.node) }
+
+// How often it is looked whether a node has another drive at a position, and how long the
+// opening of the store waits for the nodes to tell of theirs.
+const (
+	farEvery = 250 * time.Millisecond
+	farFirst = time.Second
+)
+
+// openFar begins to use the drives of the other nodes. It returns when those that are up
+// have told of them, or a second later.
+func (l *Leading) openFar(ctx context.Context) error {
+	n := l.n
+	c := n.opts.Cluster
+	f := &far{l: l, nodes: map[int]*drives.Node{}, plan: map[[3]int]placement.Drive{}}
+	l.far = f
+	for _, d := range n.opts.Layout.Drives() {
+		if d.Node == c.Self {
+			continue
+		}
+		f.plan[position(d)] = d
+		if f.nodes[d.Node] != nil {
+			continue
+		}
+		node, err := drives.NewNode(caller{c.Peers, d.Node, peers.Data}, drives.Options{
+			Name: n.url(d.Node), Logger: n.log, Control: caller{c.Peers, d.Node, peers.Control}, Changed: f.changed,
+		})
+		if err != nil {
+			return err
+		}
+		f.nodes[d.Node] = node
+	}
+	first, cancel := context.WithTimeout(ctx, farFirst)
+	defer cancel()
+	done := make(chan struct{})
+	for i, node := range f.nodes {
+		go func() {
+			if c.Peers.Up(i) {
+				_ = node.Refresh(first) // one that can't tell is asked again
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range f.nodes {
+		<-done
+	}
+	f.look()
+	l.wg.Go(f.watch)
+	return nil
+}
+
+// watch looks for drives that are new at their positions.
+func (f *far) watch() {
+	tick := time.NewTicker(farEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-f.l.ctx.Done():
+			return
+		case <-tick.C:
+			f.look()
+		}
+	}
+}
+
+// look puts drives into their slots that are not there yet.
+func (f *far) look() {
+	n := f.l.n
+	for i, node := range f.nodes {
+		for _, t := range node.Drives() {
+			pos := [3]int{int(t.Format.Pool), int(t.Format.Set), t.Format.Index}
+			d, ok := f.plan[pos]
+			if !ok || d.Node != i || t.Format.Cluster != n.cluster {
+				continue // the node itself refuses such drives
+			}
+			slot := n.slots[d.Set][d.Index]
+			if cur := slot.Drive(); cur.ID() == t.Drive && !isAbsent(cur) || cur.State() != drive.Offline && t.State == drive.Offline {
+				continue
+			}
+			n.where.put(t.Drive, i)
+			slot.Put(node.Drive(t.Drive, n.opts.nameOf(d)))
+			n.addReplicaSoon()
+		}
+	}
+}
+
+func isAbsent(d drive.Drive) bool {
+	_, ok := d.(*drive.Absent)
+	return ok
+}
+
+// changed is told that the state of a drive has become another one.
+func (f *far) changed(_ *drives.Remote, was, is drive.State) {
+	if was == drive.Offline || is == drive.Offline {
+		f.l.n.addReplicaSoon()
+	}
+	if was == drive.Offline && is != drive.Offline {
+		f.l.n.kickOrphans()
+	}
+}
+
+// close ends all use of the other nodes' drives.
+func (f *far) close() {
+	for _, d := range f.plan {
+		slot := f.l.n.slots[d.Set][d.Index]
+		slot.Put(drive.NewAbsent(twofold.DriveID{}, f.l.n.opts.nameOf(d)))
+	}
+	for _, node := range f.nodes {
+		node.Close()
+	}
+}
