@@ -94,13 +94,17 @@ func (in *inbound) hello(h hello) (rpc.Answer, error) {
 	if in.node.Load() >= 0 || !h.Class.known() {
 		return rpc.Answer{}, errs.Newf("peers.Serve", errs.Invalid, "a hello that is not one")
 	}
-	at := p.nameOf(h.Facts, in.conn.RemoteAddr())
+	at, known := p.nameOf(h.Facts, in.conn.RemoteAddr())
+	who := at
+	if !known {
+		who += " " + h.Facts.Process.String()
+	}
 	// Of the hello's way only this end is known; it took much less than MaxSkew.
 	why := p.check(at, h.Facts, time.Unix(0, h.Facts.Wall).Sub(p.opts.Now()))
 	if why == "" && h.To != p.opts.Self {
 		why = "this node is " + p.opts.Nodes[p.opts.Self].Address + ", and " + at + " has reached it by the name of another one: names and addresses of the nodes must be the same everywhere"
 	}
-	p.refusals.say(at, why, func() { p.log.Warn("refused a node", slog.String("node", at), slog.String("why", why)) })
+	p.refusals.say(who, why, func() { p.log.Warn("refused a node", slog.String("node", at), slog.String("why", why)) })
 	if why == "" {
 		in.accepted(h)
 	}
@@ -148,13 +152,13 @@ func (p *Peers) closeSoon(c *rpc.Conn) {
 }
 
 // nameOf is what messages call a node that has dialled: its address in this node's
-// arguments, or where it came from.
-func (p *Peers) nameOf(f facts, remote string) string {
+// arguments, or, where it is none of those, the host that it came from.
+func (p *Peers) nameOf(f facts, remote string) (at string, known bool) {
 	if f.Node >= 0 && f.Node < len(p.opts.Nodes) && f.Name == p.opts.Nodes[f.Node].Name && f.Node != p.opts.Self {
-		return p.opts.Nodes[f.Node].Address
+		return p.opts.Nodes[f.Node].Address, true
 	}
 	if host, _, err := net.SplitHostPort(remote); err == nil {
-		return host
+		return host, false
 	}
-	return remote
+	return remote, false
 }

@@ -100,7 +100,7 @@ func (l *link) run() {
 		if err == nil {
 			l.up(pair, st)
 			err = l.watch(pair)
-			l.down(err)
+			l.down(pair, err)
 			if errors.Is(err, errSilent) {
 				l.p.dropInbound(l.node)
 			}
@@ -196,32 +196,40 @@ func (l *link) judge(w welcome, ahead time.Duration) error {
 // watch returns why the pair has ended. Either connection's end is the end of both:
 // whoever sees a node go up finds both classes working.
 func (l *link) watch(c *pair) error {
-	ctx, cancel := context.WithCancel(l.p.ctx)
-	defer cancel()
-	go func() { // a lost data connection ends a ping's wait, too
-		select {
-		case <-c.data.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	paused := false
 	for {
 		begin := time.Now()
-		switch err := l.ping(ctx, c); {
-		case err == nil:
-			paused = false
-		case errors.Is(err, errSilent) && !paused && time.Since(begin) > pingTimeout+pingInterval:
-			paused = true // this process stood still itself, and the answer may be waiting here
-			continue
-		default:
+		limit := time.NewTimer(pingTimeout)
+		// A call that has to wait for the socket does not heed its context: hence the
+		// goroutine, which ends with the connection at the latest.
+		answer := make(chan error, 1)
+		go func() { answer <- l.ping(c) }()
+		var err error
+		select {
+		case err = <-answer:
+			limit.Stop()
+		case <-limit.C:
+			if late := time.Since(begin) - pingTimeout; late > pingInterval && !paused {
+				paused = true // this process stood still itself, and the answer may be waiting here
+				continue
+			}
+			return errSilent
+		case <-c.data.Done():
+			return l.cause(c, c.data.Err())
+		case <-l.p.ctx.Done():
+			return l.p.ctx.Err()
+		}
+		if err != nil {
 			return l.cause(c, err)
 		}
+		paused = false
 		select {
 		case <-c.control.Done():
 			return l.cause(c, c.control.Err())
-		case <-ctx.Done():
-			return l.cause(c, ctx.Err())
+		case <-c.data.Done():
+			return l.cause(c, c.data.Err())
+		case <-l.p.ctx.Done():
+			return l.p.ctx.Err()
 		case <-time.After(time.Until(begin.Add(pingInterval))):
 		}
 	}
@@ -247,21 +255,16 @@ func (l *link) cause(c *pair, err error) error {
 var errSilent = errors.New("no answer")
 
 // ping asks for a sign of life, and measures.
-func (l *link) ping(ctx context.Context, c *pair) error {
+func (l *link) ping(c *pair) error {
 	p := l.p
-	limit, cancel := context.WithTimeout(ctx, pingTimeout)
-	defer cancel()
 	var answer pong
 	sent, begin := p.opts.Now(), time.Now()
-	_, err := c.control.Call(limit, &rpc.Call{Method: mPing, Header: ping{Cluster: p.cluster()}, Reply: &answer, Urgent: true})
+	_, err := c.control.Call(p.ctx, &rpc.Call{Method: mPing, Header: ping{Cluster: p.cluster()}, Reply: &answer, Urgent: true})
 	rtt := time.Since(begin)
-	switch {
-	case err == nil:
-	case errs.Is(err, errs.Canceled) && ctx.Err() == nil:
-		return errSilent
-	case errs.Is(err, errs.Invalid):
+	if errs.Is(err, errs.Invalid) {
 		return &refusal{fmt.Sprintf("%s refuses this node: %s", l.to.Address, reason(err))}
-	default:
+	}
+	if err != nil {
 		return err
 	}
 	if why := p.otherStore(l.to.Address, answer.Cluster); why != "" {
@@ -291,10 +294,14 @@ func (l *link) up(c *pair, st State) {
 		slog.Duration("clock_ahead", st.Skew.Round(time.Millisecond)), slog.Duration("round_trip", st.RTT.Round(time.Microsecond)))
 }
 
-// down takes it back, before the connections are closed.
-func (l *link) down(err error) {
+// down takes a pair back, before its connections are closed, or when somebody finds
+// that they are; later ones are too late.
+func (l *link) down(c *pair, err error) {
 	l.mu.Lock()
-	l.pair.Store(nil)
+	if !l.pair.CompareAndSwap(c, nil) {
+		l.mu.Unlock()
+		return
+	}
 	l.st.Up, l.st.Since, l.st.Why = false, time.Now(), l.words(err)
 	why := l.st.Why
 	l.mu.Unlock()

@@ -116,7 +116,9 @@ func serve(t testing.TB, l net.Listener, o Options) *testNode {
 		t.Fatal(err)
 	}
 	n.Handle(mEcho, mBlock, HandlerFunc(n.handle))
-	n.srv, err = rpc.NewServer(rpc.Config{Secret: o.Secret, Logger: o.Logger}, func(c *rpc.Conn) (rpc.Handler, error) {
+	n.srv, err = rpc.NewServer(rpc.Config{Secret: o.Secret, Logger: o.Logger,
+		PingInterval: time.Minute, PingTimeout: 10 * time.Minute, // so that this package's own means are what is tested
+	}, func(c *rpc.Conn) (rpc.Handler, error) {
 		if c.PeerRole() == rpc.RoleNode {
 			return n.Accept(c)
 		}
@@ -204,3 +206,5 @@ func cluster(t testing.TB, n int) []*testNode {
 	}
 	return out
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -97,7 +98,8 @@ func (p *Peers) Handle(from, to rpc.Method, h Handler) { p.handlers.add(from, to
 // Call asks another node and waits for its answer; see rpc.Conn.Call, whose errors and
 // buffers are the same. errs.Unavailable: the node is down, or went down before it
 // answered, and then (rpc.ErrLost) the call may or may not have been served.
-// errs.Invalid: no such node, or this one.
+// errs.Invalid: no such node, or this one. The end of ctx may be heeded late, but not
+// later than the node is found to be down, where the connection takes no bytes.
 func (p *Peers) Call(ctx context.Context, node int, class Class, c *rpc.Call) (int, error) {
 	const op = "peers.Call"
 	if node < 0 || node >= len(p.links) || p.links[node] == nil || !class.known() {
@@ -108,7 +110,11 @@ func (p *Peers) Call(ctx context.Context, node int, class Class, c *rpc.Call) (i
 	if pair == nil {
 		return 0, errs.Newf(op, errs.Unavailable, "%s", l.state().Why)
 	}
-	return pair.of(class).Call(ctx, c)
+	n, err := pair.of(class).Call(ctx, c)
+	if err != nil && errors.Is(err, rpc.ErrLost) {
+		l.down(pair, l.cause(pair, err)) // not later than the caller knows it
+	}
+	return n, err
 }
 
 // Up reports whether a node can be called now. This one always is.

@@ -9,7 +9,7 @@ type said struct {
 	last map[string]string // guarded by mu
 }
 
-const maxSaid = 1024 // nodes that can't be told apart by their number are told by their address
+const maxSaid = 1024 // then it forgets all
 
 // say calls log where what is new about who; "" is nothing to say, and forgets.
 func (s *said) say(who, what string, log func()) {
@@ -18,10 +18,9 @@ func (s *said) say(who, what string, log func()) {
 	switch {
 	case what == "":
 		delete(s.last, who)
-	case len(s.last) < maxSaid || was != "":
-		if s.last == nil {
-			s.last = map[string]string{}
-		}
+	case s.last == nil || len(s.last) >= maxSaid && was == "":
+		s.last = map[string]string{who: what}
+	default:
 		s.last[who] = what
 	}
 	s.mu.Unlock()
