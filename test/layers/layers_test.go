@@ -34,6 +34,7 @@ var may = map[string][]string{
 	"volume/remote":    {"volume/api", "volume/locks.", "metadata.", "cluster/rpc"},
 	"volume":           {"volume/api", "volume/keypath", "volume/lease", "volume/locks", "metadata.", "engine."},
 	"cluster/rpc":      {},
+	"cluster/drives":   {"engine/drive.", "cluster/rpc"},
 	"cluster/node":     {"engine", "metadata", "volume"},
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"fusefs/behind.", "volume/api", "metadata."},
