@@ -19,6 +19,9 @@ var (
 	_ remote.Session  = (*volume.Session)(nil)
 )
 
+// Leads implements remote.Sessions.
+func (m mounts) Leads() bool { return m.v.Leads() }
+
 // Begin implements remote.Sessions.
 func (m mounts) Begin(ctx context.Context, node string, holder api.Holder) (remote.Session, error) {
 	s, err := m.v.BeginMount(ctx, node, holder)

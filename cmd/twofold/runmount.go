@@ -61,7 +61,7 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	dial, stopDial := context.WithTimeout(ctx, dialTimeout)
 	defer stopDial()
 	client, err := remote.Dial(dial, remote.Options{
-		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
+		Endpoints: []string{src.host}, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
 	})
 	if err != nil {
 		return dialError(src.host, err)

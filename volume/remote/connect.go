@@ -19,18 +19,21 @@ func (c *Client) run(l *link) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		c.log.Warn("lost the connection to the server; calls wait", slog.String("server", c.opts.Endpoint), slog.Any("err", l.conn.Err()))
+		c.log.Warn("lost the connection to the server; calls wait", slog.String("server", l.at), slog.Any("err", l.conn.Err()))
 		var err error
 		if l, err = c.connect(c.ctx, func(error) bool { return false }); err != nil {
 			return // closed
 		}
-		c.log.Info("connected again", slog.String("server", c.opts.Endpoint))
+		c.log.Info("connected again", slog.String("server", l.at))
 	}
 }
 
 // keepAlive tells the server that we live, until the connection ends.
 func (c *Client) keepAlive(l *link) {
-	tick := time.NewTicker(c.opts.KeepAlive)
+	c.mu.Lock()
+	beat := c.beat
+	c.mu.Unlock()
+	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	for {
 		select {
@@ -89,7 +92,7 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			c.log.Warn("can't connect to the server; trying on", slog.String("server", c.opts.Endpoint), slog.Any("err", err))
+			c.log.Warn("can't connect to the server; trying on", slog.Any("servers", c.nodes.all()), slog.Any("err", err))
 		}
 		if !p.wait(ctx) {
 			return nil, err
@@ -98,7 +101,7 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 }
 
 func (c *Client) try(ctx context.Context) (*link, error) {
-	conn, err := rpc.Dial(ctx, c.opts.Endpoint, c.opts.Transport, (*callbacks)(c))
+	conn, at, err := c.seek(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +115,7 @@ func (c *Client) try(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	c.locks.attached(began)
-	return &link{conn: conn, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
+	return &link{conn: conn, at: at, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
 }
 
 // attach resumes the session on conn, or begins one where there is none (any more).
@@ -131,7 +134,14 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token, held.Promised, held.Locks}, Payload: [][]byte{payload}})
+	var a resumeAns
+	_, err = conn.Call(ctx, &rpc.Call{
+		Method: mResume, Header: resumeReq{ID: c.id, Token: c.token, Promised: held.Promised, Locks: held.Locks, Terms: true},
+		Payload: [][]byte{payload}, Reply: &a, Optional: true,
+	})
+	if err == nil {
+		c.keep(a.Term)
+	}
 	if !errs.Is(err, errs.Fenced) {
 		return c.numbers, err
 	}
@@ -161,10 +171,27 @@ func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	if a.ID == 0 || len(a.Token) == 0 {
 		return nil, errs.Newf("remote.begin", errs.Invalid, "the server gave no session")
 	}
+	c.keep(a.Term)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.id, c.token, c.numbers = a.ID, a.Token, newNumbers()
 	return c.numbers, nil
+}
+
+// keep derives from the server's lease term how often it is to hear of us, and for how long after
+// that what it has delegated is certainly ours.
+func (c *Client) keep(term time.Duration) {
+	beat := c.opts.KeepAlive
+	if beat == 0 {
+		if term == 0 {
+			term = 8 * time.Second // of servers that don't tell it, 5 s or more
+		}
+		beat = term / 4
+	}
+	c.mu.Lock()
+	c.beat = beat
+	c.mu.Unlock()
+	c.locks.trustFor(2 * beat)
 }
 
 // cache asks for read leases in the session that conn was attached to.
