@@ -7,11 +7,7 @@ import (
 	"twofold/cluster/drives"
 	"twofold/cluster/peers"
 	"twofold/internal/errs"
-)
-
-// Methods that other packages have between nodes.
-const (
-	firstRaft, lastRaft = 150, 179
+	"twofold/metadata/replica"
 )
 
 // openAmong opens this node's part of a store over several nodes: it comes together with
@@ -39,9 +35,6 @@ func (n *Node) openAmong(ctx context.Context) error {
 		return err
 	}
 	n.opened.Store(true)
-	if _, err := n.lookAround(); err != nil { // the store is there now
-		return err
-	}
 	if err := n.opts.Locks.Settle(); err != nil {
 		n.log.Warn("the locks of the drives will not outlive this process", "err", err)
 	}

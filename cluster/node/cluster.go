@@ -98,7 +98,7 @@ func (n *Node) url(node int) string { return n.opts.Cluster.Topology.Nodes[node]
 func (n *Node) serve(ctx context.Context, from int, r *rpc.Request) (rpc.Answer, error) {
 	switch r.Method {
 	case mReport:
-		return rpc.Answer{Header: n.meeting.reported()}, nil
+		return rpc.Answer{Header: n.report()}, nil
 	case mFormat:
 		var q formatReq
 		if err := r.Decode(&q); err != nil {

@@ -18,6 +18,7 @@ type far struct {
 	l     *Leading
 	nodes map[int]*drives.Node
 	plan  map[[3]int]placement.Drive // by position
+	at    map[twofold.DriveID][3]int // what is known of drives; of openFar, then of watch
 }
 
 // caller calls one node on one of the two connections to it.
@@ -49,7 +50,7 @@ const (
 func (l *Leading) openFar(ctx context.Context) error {
 	n := l.n
 	c := n.opts.Cluster
-	f := &far{l: l, nodes: map[int]*drives.Node{}, plan: map[[3]int]placement.Drive{}}
+	f := &far{l: l, nodes: map[int]*drives.Node{}, plan: map[[3]int]placement.Drive{}, at: map[twofold.DriveID][3]int{}}
 	l.far = f
 	for _, d := range n.opts.Layout.Drives() {
 		if d.Node == c.Self {
@@ -102,21 +103,53 @@ func (f *far) watch() {
 
 // look puts drives into their slots that are not there yet.
 func (f *far) look() {
-	n := f.l.n
 	for i, node := range f.nodes {
-		for _, t := range node.Drives() {
-			pos := [3]int{int(t.Format.Pool), int(t.Format.Set), t.Format.Index}
-			d, ok := f.plan[pos]
-			if !ok || d.Node != i || t.Format.Cluster != n.cluster {
-				continue // the node itself refuses such drives
-			}
-			slot := n.slots[d.Set][d.Index]
-			if cur := slot.Drive(); cur.ID() == t.Drive && !isAbsent(cur) || cur.State() != drive.Offline && t.State == drive.Offline {
-				continue
-			}
-			n.where.put(t.Drive, i)
-			slot.Put(node.Drive(t.Drive, n.opts.nameOf(d)))
-			n.addReplicaSoon()
+		for _, id := range node.Drives() {
+			f.place(i, node, id)
+		}
+	}
+}
+
+// place puts one drive of a node into its slot.
+func (f *far) place(i int, node *drives.Node, id twofold.DriveID) {
+	n := f.l.n
+	if _, ok := f.at[id]; !ok {
+		f.ask(i)
+	}
+	pos, ok := f.at[id]
+	if !ok {
+		return // it is looked at again
+	}
+	d, ok := f.plan[pos]
+	if !ok || d.Node != i {
+		return // the node itself refuses such drives
+	}
+	slot := n.slots[d.Set][d.Index]
+	cur := slot.Drive()
+	if cur.ID() == id && !isAbsent(cur) {
+		return
+	}
+	r := node.Drive(id, n.opts.nameOf(d))
+	if !isAbsent(cur) && (cur.State() != drive.Offline || r.State() == drive.Offline) {
+		return // the one that was replaced is told of as well, for a moment
+	}
+	n.where.put(id, i)
+	slot.Put(r)
+	n.addReplicaSoon()
+}
+
+// ask asks a node which drives it has, and at which positions.
+func (f *far) ask(i int) {
+	ctx, cancel := context.WithTimeout(f.l.ctx, meetCall)
+	defer cancel()
+	var r report
+	if err := f.l.n.call(ctx, i, mReport, nil, &r); err != nil || r.Cluster != f.l.n.cluster {
+		return
+	}
+	f.l.n.where.learn(i, r)
+	for _, d := range r.Drives {
+		if !d.Drive.IsZero() {
+			f.at[d.Drive] = [3]int{int(d.Pool), int(d.Set), d.Index}
 		}
 	}
 }

@@ -151,6 +151,20 @@ func (n *Node) reportOf(inv *inventory) report {
 	return r
 }
 
+// report is what other nodes are told: what was found at the start, and once the drives
+// are open, these.
+func (n *Node) report() report {
+	if !n.opened.Load() {
+		return n.meeting.reported()
+	}
+	r := report{Cluster: n.cluster, Looked: true, Begun: true}
+	for _, d := range n.ownOpen() {
+		f := d.Format()
+		r.Drives = append(r.Drives, driveReport{Pool: f.Pool, Set: f.Set, Index: f.Index, Drive: d.ID()})
+	}
+	return r
+}
+
 // begun reports whether the drive has a metadata replica that took part in the group.
 // One that can't be read has one: nothing is made anew beside it.
 func begun(path string) bool {

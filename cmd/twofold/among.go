@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"twofold/cluster/node"
 	"twofold/cluster/peers"
 	"twofold/cluster/rpc"
+	"twofold/volume/remote"
 )
 
 // serveAmong serves as one node of several. The port answers at once, for the nodes need
@@ -19,6 +21,15 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	f.peers = p
 	defer f.calls.Close()
 	defer p.Close()
+	var at atomic.Pointer[node.Node] // once it is open
+	f.door = remote.NewDoor(func() remote.Where {
+		n := at.Load()
+		if n == nil {
+			return remote.Where{}
+		}
+		leading, here, _ := n.Where()
+		return remote.Where{Nodes: n.Nodes(), Leading: leading, Here: here}
+	}, f.log)
 	o.Cluster = &node.Cluster{Topology: set.topo, Self: set.self, Peers: p, Views: f}
 	failed := make(chan error, 1)
 	go func() { failed <- f.http.Serve(in.listener) }()
@@ -26,6 +37,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	if err != nil {
 		return errors.Join(opening(err), f.http.Close())
 	}
+	at.Store(n)
 	f.tell(flags, in)
 	select {
 	case err = <-failed:

@@ -30,6 +30,7 @@ type front struct {
 	cfg   config.Config
 	log   *slog.Logger
 	peers *peers.Peers // nil: the store is on this node alone
+	door  *remote.Door // mounts', for the life of the process; nil where peers is
 	calls *rpc.Server
 	http  *http.Server
 	away  http.Handler // S3 while the store is not open here
@@ -68,16 +69,23 @@ func (f *front) Lead(l *node.Leading) {
 		operators: admin.NewServer(l.Volume(), f.log),
 	}
 	f.cur.Store(v)
+	if f.door != nil {
+		f.door.Serve(v.mounts)
+	}
 }
 
-// Unlead implements node.Views.
+// Unlead implements node.Views. What is under way fails by itself, because the volume has
+// ended.
 func (f *front) Unlead(*node.Leading) {
+	if f.door != nil {
+		f.door.Serve(nil)
+	}
 	v := f.cur.Swap(nil)
 	if v == nil {
 		return
 	}
 	over, cancel := context.WithCancel(context.Background())
-	cancel() // nothing of what is under way can succeed
+	cancel()
 	v.mounts.Close(over)
 	v.s3.Close()
 }
@@ -88,6 +96,8 @@ func (f *front) accept(c *rpc.Conn) (rpc.Handler, error) {
 	switch {
 	case c.PeerRole() == rpc.RoleNode && f.peers != nil:
 		return f.peers.Accept(c)
+	case c.PeerRole() == rpc.RoleMount && f.door != nil:
+		return f.door.Accept(c)
 	case v == nil:
 		return nil, errs.Newf("server.accept", errs.Unavailable, "the store is not open here")
 	case c.PeerRole() == rpc.RoleAdmin:

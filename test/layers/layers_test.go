@@ -38,7 +38,6 @@ var may = map[string][]string{
 	"cluster/peers":    {"cluster/rpc."},
 	"cluster/node":     {"cluster/drives", "cluster/peers", "cluster/rpc", "cluster/topology", "engine", "metadata", "volume"},
 	"cluster/drives":   {"engine/drive.", "cluster/rpc"},
-	"cluster/node":     {"engine", "metadata", "volume"},
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"fusefs/behind.", "volume/api", "metadata."},
 	"fusefs/behind":    {"volume/api", "volume/keypath", "metadata."},
