@@ -172,6 +172,16 @@ func (t Topology) DigestOf(n int) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// Digests are those of the first pool, the first two and so on: what a node needs of
+// another one to tell whether one's arguments are equal to the other's or extend them.
+func (t Topology) Digests() []string {
+	out := make([]string, len(t.Layout.Pools))
+	for i := range out {
+		out[i] = t.DigestOf(i + 1)
+	}
+	return out
+}
+
 // Extends reports whether t is other and further pools: an expansion in progress.
 func (t Topology) Extends(other Topology) bool {
 	n := len(other.Layout.Pools)

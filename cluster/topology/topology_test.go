@@ -174,7 +174,7 @@ func TestExtends(t *testing.T) {
 	if !two.Extends(one) || one.Extends(two) || one.Extends(one) || swapped.Extends(one) {
 		t.Error(two.Extends(one), one.Extends(two), one.Extends(one), swapped.Extends(one))
 	}
-	if two.DigestOf(1) != one.Digest() {
+	if d := two.Digests(); len(d) != 2 || d[1] != two.Digest() || !slices.Equal(d[:1], one.Digests()) || d[0] != one.Digest() {
 		t.Error("the digest of the first pool is that of a store of it alone")
 	}
 	for i, n := range one.Nodes {

@@ -99,7 +99,10 @@ func (l Layout) describeLosses(b *strings.Builder) {
 	}
 	if len(l.Drives()) > 1 {
 		fmt.Fprintf(b, "  in each set, data bears the loss of %d for reads and %d for new objects; metadata bears %d and %d\n",
-			t.DataReads, t.DataWrites, t.MetaReads, t.MetaWrites)
+			t.DataReads, l.setWrites(), t.MetaReads, t.MetaWrites)
+		if l.setWrites() < t.Writes() {
+			b.WriteString("  where a set can't be written, new objects go to the others\n")
+		}
 	}
 }
 

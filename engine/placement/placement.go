@@ -16,7 +16,7 @@
 //	        needs as many drives as data shards, one more where data = parity
 //	read    needs as many shards as data shards
 //	replica metadata is on every drive up to 4 and on 5 beyond, spread over nodes,
-//	        then sets; over many nodes on 4 where more nodes may fail then
+//	        then sets; over many nodes also on 7 or 9 (Layout.ReplicaCount)
 package placement
 
 import (

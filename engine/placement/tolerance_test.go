@@ -38,19 +38,25 @@ func TestNodeTolerance(t *testing.T) {
 		nodes    Tolerance
 	}{
 		{[][2]int{{1, 4}}, "", 4, Tolerance{}},
-		{[][2]int{{2, 1}}, "", 2, Tolerance{1, 0, 1, 0}},
-		{[][2]int{{2, 4}}, "", 4, Tolerance{1, 0, 1, 0}}, // with 5 replicas half the nodes could not read
+		{[][2]int{{1, 200}}, "", 5, Tolerance{}},
+		{[][2]int{{2, 1}}, "", 2, Tolerance{1, 0, 0, 0}},
+		{[][2]int{{2, 4}}, "", 4, Tolerance{1, 0, 0, 0}},
 		{[][2]int{{3, 1}}, "", 3, Tolerance{1, 1, 1, 1}},
 		{[][2]int{{3, 6}}, "", 5, Tolerance{1, 1, 1, 1}},
-		{[][2]int{{4, 1}}, "", 4, Tolerance{2, 1, 2, 1}},
-		{[][2]int{{4, 2}}, "", 4, Tolerance{2, 1, 2, 1}},
+		{[][2]int{{4, 1}}, "", 4, Tolerance{2, 1, 1, 1}},
+		{[][2]int{{4, 2}}, "", 4, Tolerance{2, 1, 1, 1}},
 		{[][2]int{{4, 4}}, "", 5, Tolerance{1, 1, 1, 1}}, // data bears one node whatever metadata does: more drives instead
+		{[][2]int{{5, 1}}, "", 5, Tolerance{2, 2, 2, 2}},
 		{[][2]int{{5, 2}}, "", 5, Tolerance{2, 2, 2, 2}},
-		{[][2]int{{8, 1}}, "", 5, Tolerance{4, 3, 2, 2}},
-		{[][2]int{{16, 200}}, "", 5, Tolerance{4, 7, 2, 2}},
-		{[][2]int{{38, 12}}, "", 5, Tolerance{1, 0, 2, 2}},
-		{[][2]int{{16, 200}}, "EC:8", 5, Tolerance{8, 7, 2, 2}},
-		{[][2]int{{4, 1}, {1, 4}}, "", 5, Tolerance{0, 0, 2, 2}}, // the second pool is one node's
+		{[][2]int{{6, 1}}, "", 5, Tolerance{3, 2, 2, 2}},
+		{[][2]int{{8, 1}}, "", 7, Tolerance{4, 3, 3, 3}},
+		{[][2]int{{9, 2}}, "", 9, Tolerance{4, 4, 4, 4}},
+		{[][2]int{{16, 200}}, "", 9, Tolerance{4, 7, 4, 4}},
+		{[][2]int{{16, 200}}, "EC:2", 5, Tolerance{2, 7, 2, 2}},
+		{[][2]int{{16, 200}}, "EC:8", 9, Tolerance{8, 7, 4, 4}},
+		{[][2]int{{32, 32}}, "", 9, Tolerance{4, 15, 4, 4}}, // two halves, apart
+		{[][2]int{{38, 12}}, "", 5, Tolerance{1, 18, 2, 2}},
+		{[][2]int{{4, 1}, {1, 4}}, "", 5, Tolerance{0, 1, 2, 2}}, // the second pool is one node's
 	} {
 		l := grid(t, Classes{Standard: c.std}, c.shapes...)
 		if n, got := l.ReplicaCount(), l.NodeTolerance(); n != c.replicas || got != c.nodes {
@@ -71,7 +77,7 @@ func TestNodeToleranceIsTheWorstCase(t *testing.T) {
 		bears := Tolerance{99, 99, 99, 99} // fewest lost nodes that break it, less one
 		for lost := uint(1); lost < 1<<shape[0]; lost++ {
 			n := bits.OnesCount(lost)
-			dataReads, dataWrites := true, true
+			dataReads, dataWrites := true, false
 			for s := range l.Pools[0].Sets() {
 				gone := 0
 				for _, d := range l.Pools[0].Set(s) {
@@ -81,7 +87,7 @@ func TestNodeToleranceIsTheWorstCase(t *testing.T) {
 				}
 				size := l.Pools[0].SetSize
 				dataReads = dataReads && size-gone >= CodingFor(size, l.Standard, 0).ReadQuorum()
-				dataWrites = dataWrites && size-gone >= CodingFor(size, l.Standard, gone).WriteQuorum()
+				dataWrites = dataWrites || size-gone >= CodingFor(size, l.Standard, gone).WriteQuorum()
 			}
 			left := len(replicas)
 			for node, k := range on {
@@ -93,7 +99,7 @@ func TestNodeToleranceIsTheWorstCase(t *testing.T) {
 				ok   bool
 				most *int
 			}{{dataReads, &bears.DataReads}, {dataWrites, &bears.DataWrites},
-				{left >= Survivors(len(replicas)), &bears.MetaReads}, {left >= Majority(len(replicas)), &bears.MetaWrites}} {
+				{left >= Majority(len(replicas)), &bears.MetaReads}, {left >= Majority(len(replicas)), &bears.MetaWrites}} {
 				if !b.ok {
 					*b.most = min(*b.most, n-1)
 				}
