@@ -80,6 +80,7 @@ type leaderReq struct {
 
 type replicaReq struct {
 	Drive twofold.DriveID `cbor:"1,keyasint"`
+	Lost  twofold.DriveID `cbor:"2,keyasint"` // zero: it is one more
 }
 
 type replaceReq struct {
@@ -119,7 +120,7 @@ func (n *Node) serve(ctx context.Context, from int, r *rpc.Request) (rpc.Answer,
 		if err := r.Decode(&q); err != nil {
 			return rpc.Answer{}, err
 		}
-		return rpc.Answer{}, n.makeReplica(ctx, q.Drive)
+		return rpc.Answer{}, n.makeReplica(ctx, q.Drive, q.Lost)
 	case mReplace:
 		var q replaceReq
 		if err := r.Decode(&q); err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"twofold"
@@ -70,21 +71,22 @@ func (l *Leading) openFar(ctx context.Context) error {
 	}
 	first, cancel := context.WithTimeout(ctx, farFirst)
 	defer cancel()
-	done := make(chan struct{})
-	for i, node := range f.nodes {
-		go func() {
-			if c.Peers.Up(i) {
-				_ = node.Refresh(first) // one that can't tell is asked again
-			}
-			done <- struct{}{}
-		}()
-	}
-	for range f.nodes {
-		<-done
-	}
+	f.refresh(first) // which drives there are
 	f.look()
+	f.refresh(first) // and how they are: one that is offline now is taken for one that was away
 	l.wg.Go(f.watch)
 	return nil
+}
+
+// refresh asks all nodes that are up for the states of their drives.
+func (f *far) refresh(ctx context.Context) {
+	var wg sync.WaitGroup
+	for i, node := range f.nodes {
+		if f.l.n.opts.Cluster.Peers.Up(i) {
+			wg.Go(func() { _ = node.Refresh(ctx) }) // one that can't tell is asked again
+		}
+	}
+	wg.Wait()
 }
 
 // watch looks for drives that are new at their positions.
@@ -133,7 +135,7 @@ func (f *far) place(i int, node *drives.Node, id twofold.DriveID) {
 	if !isAbsent(cur) && (cur.State() != drive.Offline || r.State() == drive.Offline) {
 		return // the one that was replaced is told of as well, for a moment
 	}
-	n.where.put(id, i)
+	n.where.put(id, i, pos)
 	slot.Put(r)
 	n.addReplicaSoon()
 }

@@ -29,9 +29,9 @@ type Leading struct {
 	running
 
 	// Of a store over several nodes:
-	term  uint64 // of the group; of no other one this is the store
-	far   *far
-	heard map[twofold.DriveID]time.Time // when a replica was heard of last, by keepReplicas
+	term uint64 // of the group; of no other one this is the store
+	far  *far
+	made map[twofold.DriveID]bool
 }
 
 // running is what ends when its owner closes.
@@ -61,7 +61,7 @@ func (n *Node) lead(ctx context.Context) (*Leading, error) { return n.leadIn(ctx
 
 // leadIn is lead in a term of the group. found: the store is new.
 func (n *Node) leadIn(ctx context.Context, term uint64, found bool) (*Leading, error) {
-	l := &Leading{n: n, orphans: make(chan struct{}, 1), term: term, heard: map[twofold.DriveID]time.Time{}, running: newRunning()}
+	l := &Leading{n: n, orphans: make(chan struct{}, 1), term: term, made: map[twofold.DriveID]bool{}, running: newRunning()}
 	if err := l.open(ctx, found); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()

@@ -59,7 +59,8 @@ func (n *Node) mayReplace(set twofold.SetID, index int) error {
 func (n *Node) serveDrive(d *drive.Local) {
 	if n.served != nil {
 		n.served.Add(d)
-		n.where.put(d.ID(), n.opts.Cluster.Self)
+		f := d.Format()
+		n.where.put(d.ID(), n.opts.Cluster.Self, [3]int{int(f.Pool), int(f.Set), f.Index})
 	}
 }
 

@@ -18,8 +18,8 @@ import (
 const replicaLost = 5 * time.Minute
 
 // makeReplica makes a metadata replica on a drive of this node, because the node that leads
-// says so.
-func (n *Node) makeReplica(ctx context.Context, id twofold.DriveID) error {
+// says so, in the place of a lost one if that is not zero.
+func (n *Node) makeReplica(ctx context.Context, id, lost twofold.DriveID) error {
 	const op = "node.makeReplica"
 	if !n.opened.Load() {
 		return errs.Newf(op, errs.Unavailable, "this node is starting")
@@ -31,7 +31,17 @@ func (n *Node) makeReplica(ctx context.Context, id twofold.DriveID) error {
 		if !n.present(d) {
 			return errs.Newf(op, errs.Unavailable, "%s is not there", d)
 		}
-		err := n.group.AddReplica(ctx, replicaDir(d))
+		for _, r := range n.group.Status().Replicas {
+			if r.Drive == id && r.State != "lost" {
+				return nil
+			}
+		}
+		var err error
+		if lost.IsZero() {
+			err = n.group.AddReplica(ctx, replicaDir(d))
+		} else {
+			err = n.group.Replace(ctx, lost, replicaDir(d))
+		}
 		if errs.Is(err, errs.Exists) {
 			err = nil // it is being made, or is there
 		}
@@ -97,13 +107,12 @@ const foundLimit = 30 * time.Second
 func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 	n := l.n
 	want := n.opts.Layout.ReplicaCount()
-	var all []placement.Drive
-	var ids []twofold.DriveID
-	index := map[twofold.DriveID]int{}
-	for _, d := range n.opts.Layout.Drives() {
-		cur := n.slots[d.Set][d.Index].Drive()
-		index[cur.ID()] = len(all)
-		all, ids = append(all, d), append(ids, cur.ID())
+	all := n.opts.Layout.Drives()
+	ids := make([]twofold.DriveID, len(all)) // of what is there now
+	index := map[[3]int]int{}
+	for i, d := range all {
+		ids[i] = n.slots[d.Set][d.Index].Drive().ID()
+		index[position(d)] = i
 	}
 	usable := func(i int) bool {
 		return !ids[i].IsZero() && n.slots[all[i].Set][all[i].Index].Drive().State() != drive.Offline
@@ -112,44 +121,44 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 	voters := 0
 	members := map[twofold.DriveID]bool{}
 	var lost []twofold.DriveID
-	for _, m := range n.group.Status().Replicas {
+	for _, m := range l.members() {
 		members[m.Drive] = true
 		if m.Voter {
 			voters++
 		}
-		i, placed := index[m.Drive]
-		switch {
-		case !placed, l.goneFor(m) > replicaLost:
+		at, known := n.where.drive(m.Drive)
+		i, planned := index[at.pos]
+		replaced := known && planned && !ids[i].IsZero() && ids[i] != m.Drive
+		if replaced || m.Silent > replicaLost {
 			lost = append(lost, m.Drive)
-		default:
+		} else if known && planned {
 			keep = append(keep, i)
 		}
 	}
 	free := func(i int) bool { return usable(i) && !members[ids[i]] }
-	chosen := placement.Replicas(all, keep, max(want, len(keep)), free)[len(keep):]
+	kept := len(keep)
+	chosen := placement.Replicas(all, keep, max(want, kept), free)[kept:]
 	for _, i := range chosen {
-		if len(lost) > 0 && len(members) >= want {
-			err = keepFirst(err, l.replaceReplica(ctx, lost[0], ids[i], all[i].Node))
-			lost = lost[1:]
-			continue
+		var instead twofold.DriveID
+		if len(lost) > 0 {
+			instead, lost = lost[0], lost[1:]
 		}
-		err = keepFirst(err, l.askForReplica(ctx, ids[i], all[i].Node))
+		e := l.askForReplica(ctx, ids[i], instead, all[i].Node)
+		if e == nil {
+			l.made[ids[i]] = true
+		}
+		if err == nil {
+			err = e
+		}
 	}
 	return want - voters, err
 }
 
-func keepFirst(first, err error) error {
-	if first != nil {
-		return first
-	}
-	return err
-}
-
 // askForReplica has a node make a replica on a drive of its own.
-func (l *Leading) askForReplica(ctx context.Context, id twofold.DriveID, node int) error {
+func (l *Leading) askForReplica(ctx context.Context, id, lost twofold.DriveID, node int) error {
 	n := l.n
 	if node == n.opts.Cluster.Self {
-		return n.makeReplica(ctx, id)
+		return n.makeReplica(ctx, id, lost)
 	}
-	return n.call(ctx, node, mReplica, replicaReq{id}, nil)
+	return n.call(ctx, node, mReplica, replicaReq{id, lost}, nil)
 }

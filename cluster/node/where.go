@@ -12,15 +12,21 @@ import (
 // where knows on which node each drive is, and which node leads. Part of Node.
 type where struct {
 	mu      sync.Mutex
-	nodeOf  map[twofold.DriveID]int
+	of      map[twofold.DriveID]whereabouts
 	asked   time.Time     // when the others were asked for their drives last
 	term    uint64        // of the group, as far as it is known
 	leader  int           // in that term; -1: nobody that is known
 	changed chan struct{} // closed when term or leader changes, and then another one
 }
 
+// whereabouts are a drive's.
+type whereabouts struct {
+	node int
+	pos  [3]int
+}
+
 func newWhere() where {
-	return where{nodeOf: map[twofold.DriveID]int{}, leader: -1, changed: make(chan struct{})}
+	return where{of: map[twofold.DriveID]whereabouts{}, leader: -1, changed: make(chan struct{})}
 }
 
 // learn takes the drives of a node from its report.
@@ -29,26 +35,24 @@ func (w *where) learn(node int, r report) {
 	defer w.mu.Unlock()
 	for _, d := range r.Drives {
 		if !d.Drive.IsZero() {
-			w.nodeOf[d.Drive] = node
+			w.of[d.Drive] = whereabouts{node, [3]int{int(d.Pool), int(d.Set), d.Index}}
 		}
 	}
 }
 
 // put notes where one drive is.
-func (w *where) put(id twofold.DriveID, node int) {
+func (w *where) put(id twofold.DriveID, node int, pos [3]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.nodeOf[id] = node
+	w.of[id] = whereabouts{node, pos}
 }
 
-// node is where a drive is; -1: not known.
-func (w *where) node(id twofold.DriveID) int {
+// drive is where a drive is, or was last.
+func (w *where) drive(id twofold.DriveID) (at whereabouts, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n, ok := w.nodeOf[id]; ok {
-		return n
-	}
-	return -1
+	at, known = w.of[id]
+	return at, known
 }
 
 // oneOfEach lists a drive of each node but one, of those whose drives are known.
@@ -56,9 +60,9 @@ func (w *where) oneOfEach(but int) []twofold.DriveID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	of := map[int]twofold.DriveID{}
-	for id, node := range w.nodeOf {
-		if other, ok := of[node]; node != but && (!ok || id.String() < other.String()) {
-			of[node] = id
+	for id, at := range w.of {
+		if other, ok := of[at.node]; at.node != but && (!ok || id.String() < other.String()) {
+			of[at.node] = id
 		}
 	}
 	var out []twofold.DriveID
@@ -101,8 +105,8 @@ const refreshEvery = time.Second
 
 // find is the node of a drive. Where it is not known the others are asked.
 func (n *Node) find(ctx context.Context, id twofold.DriveID) (int, error) {
-	if at := n.where.node(id); at >= 0 {
-		return at, nil
+	if at, known := n.where.drive(id); known {
+		return at.node, nil
 	}
 	n.where.mu.Lock()
 	ask := time.Since(n.where.asked) > refreshEvery
@@ -113,8 +117,8 @@ func (n *Node) find(ctx context.Context, id twofold.DriveID) (int, error) {
 	if ask {
 		n.gather(ctx)
 	}
-	if at := n.where.node(id); at >= 0 {
-		return at, nil
+	if at, known := n.where.drive(id); known {
+		return at.node, nil
 	}
 	return -1, errs.Newf("node.find", errs.Unavailable, "it is not known on which node drive %s is", id)
 }
@@ -141,4 +145,22 @@ func (n *Node) Nodes() []string {
 		out = append(out, n.url(i))
 	}
 	return out
+}
+
+// leadership is what the group knows of who leads: the drive of the replica that does, whether
+// that is one of this node, and the term. changed is closed when it may be otherwise.
+func (n *Node) leadership() (leader twofold.DriveID, here bool, term uint64, changed <-chan struct{}) {
+	changed = n.group.Changed()
+	leader, here, term = n.group.Leadership()
+	return leader, here, term, changed
+}
+
+// leadsIn reports whether this node leads in a term, proven, at some moment of the call.
+func (n *Node) leadsIn(term uint64) bool {
+	if !n.group.Leads() {
+		return false
+	}
+	// In this order: a later term would be seen.
+	_, here, now := n.group.Leadership()
+	return here && now == term
 }
