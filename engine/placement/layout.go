@@ -58,7 +58,11 @@ func OfNodes(pools []PoolDrives, host func(node int) string, classes Classes) (L
 	if err := distinct(l.Drives(), host); err != nil {
 		return l, err
 	}
-	return l, classes.apply(&l)
+	if err := classes.apply(&l); err != nil {
+		return l, err
+	}
+	l.warnOfNodes()
+	return l, nil
 }
 
 // Group is a pool as the command line has it.

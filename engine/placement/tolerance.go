@@ -1,6 +1,9 @@
 package placement
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Tolerance is how many drives, or nodes, may be lost at once, whichever they are.
 type Tolerance struct {
@@ -138,6 +141,31 @@ func (l Layout) replicaDrives(n int) []Drive {
 		out = append(out, all[i])
 	}
 	return out
+}
+
+// warnOfNodes says where many nodes bear the loss of none.
+func (l *Layout) warnOfNodes() {
+	nodes := l.Nodes()
+	if nodes == 1 {
+		return
+	}
+	if nodes == 2 {
+		l.Warnings = append(l.Warnings, "of two nodes neither is a majority, so that metadata needs both; three nodes and more go on without one")
+	}
+	for i, p := range l.Pools {
+		k := p.PerNode()
+		switch {
+		case l.Standard == 0 || k <= l.Standard:
+		case p.Nodes == 1:
+			l.Warnings = append(l.Warnings, fmt.Sprintf("%s is all on one node: while that is away its objects can't be read", p.words(i)))
+		default:
+			s := fmt.Sprintf("%s has %d drives of each node in a set, and parity EC:%d bears the loss of %d: a node that is away takes objects with it", p.words(i), k, l.Standard, l.Standard)
+			if !slices.ContainsFunc(l.Pools, func(p Pool) bool { return p.SetSize/2 < k }) {
+				s += fmt.Sprintf("; S3_STORAGE_CLASS_STANDARD=EC:%d bears it", k)
+			}
+			l.Warnings = append(l.Warnings, s)
+		}
+	}
 }
 
 // writesBear is how many drives of a set may be lost while writes go on.

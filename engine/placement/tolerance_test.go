@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/bits"
+	"strings"
 	"testing"
 )
 
@@ -126,5 +127,31 @@ func TestReplicaDrives(t *testing.T) {
 	}
 	if fmt.Sprint(nodes) != "[0 1 0 1]" {
 		t.Error(nodes)
+	}
+}
+
+func TestWarningsOfNodes(t *testing.T) {
+	for _, c := range []struct {
+		shapes [][2]int
+		std    string
+		says   []string // one each
+	}{
+		{[][2]int{{4, 4}}, "", nil},
+		{[][2]int{{1, 4}}, "", nil},
+		{[][2]int{{4, 4}}, "EC:0", nil},
+		{[][2]int{{2, 4}}, "", []string{"of two nodes neither is a majority"}},
+		{[][2]int{{2, 8}}, "", []string{"of two nodes", "pool 1 ([2 8]) has 8 drives of each node in a set, and parity EC:4 bears the loss of 4: a node that is away takes objects with it; S3_STORAGE_CLASS_STANDARD=EC:8 bears it"}},
+		{[][2]int{{2, 8}}, "EC:8", []string{"of two nodes"}},
+		{[][2]int{{4, 4}}, "EC:3", []string{"has 4 drives of each node in a set, and parity EC:3"}},
+		{[][2]int{{4, 4}, {1, 16}}, "", []string{"pool 2 ([1 16]) is all on one node"}},
+	} {
+		got := grid(t, Classes{Standard: c.std}, c.shapes...).Warnings
+		ok := len(got) == len(c.says)
+		for i := range min(len(got), len(c.says)) {
+			ok = ok && strings.Contains(got[i], c.says[i])
+		}
+		if !ok {
+			t.Errorf("%v %s: %q", c.shapes, c.std, got)
+		}
 	}
 }
