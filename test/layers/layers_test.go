@@ -35,14 +35,10 @@ var may = map[string][]string{
 	"volume":           {"volume/api", "volume/keypath", "volume/lease", "volume/locks", "metadata.", "engine."},
 	"cluster/rpc":      {},
 	"cluster/topology": {"engine/placement"},
-<<<<<<< HEAD
 	"cluster/peers":    {"cluster/rpc."},
 	"cluster/node":     {"cluster/drives", "cluster/peers", "cluster/rpc", "cluster/topology", "engine", "metadata", "volume"},
 	"cluster/drives":   {"engine/drive.", "cluster/rpc"},
-=======
 	"cluster/plan":     {"cluster/topology", "engine/placement"},
-	"cluster/node":     {"engine", "metadata", "volume"},
->>>>>>> c-topo
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"fusefs/behind.", "volume/api", "metadata."},
 	"fusefs/behind":    {"volume/api", "volume/keypath", "metadata."},

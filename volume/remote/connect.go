@@ -44,9 +44,8 @@ func (c *Client) keepAlive(l *link) {
 			return
 		case <-tick.C:
 		}
-		// Urgent, so that it does not wait behind calls that wait.
 		sent := time.Now()
-		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
+		err := c.tellAlive(l, 3*beat)
 		if err == nil {
 			c.locks.heard(sent)
 			if !c.alive(sent) {
@@ -55,6 +54,33 @@ func (c *Client) keepAlive(l *link) {
 		}
 		if errs.Is(err, errs.Fenced) {
 			l.conn.Close() // Resume will hear the same and deal with it
+		}
+	}
+}
+
+// tellAlive makes one keep-alive. Where there are other nodes, one of which may lead by now, a
+// server from which nothing comes for patience is given up: it may be paused, or cut off, and
+// the leases that it gave end soon.
+func (c *Client) tellAlive(l *link, patience time.Duration) error {
+	for {
+		// Urgent, so that it does not wait behind calls that wait.
+		call := &rpc.Call{Method: mAlive, Urgent: true}
+		if !c.nodes.several() {
+			_, err := l.conn.Call(c.ctx, call)
+			return err
+		}
+		before := l.conn.Pulse()
+		ctx, cancel := context.WithTimeout(c.ctx, patience)
+		_, err := l.conn.Call(ctx, call)
+		late := ctx.Err() != nil
+		cancel()
+		if !late || !errs.Is(err, errs.Canceled) || c.ctx.Err() != nil {
+			return err
+		}
+		if l.conn.Pulse().Still(before) {
+			c.log.Warn("the server does not answer", slog.String("server", l.at), slog.Duration("for", patience))
+			l.conn.Close()
+			return err
 		}
 	}
 }
@@ -73,13 +99,23 @@ func (c *Client) unlink(l *link) {
 	<-l.idle
 }
 
+const (
+	// changePause is the longest pause between two attempts while another node takes over,
+	// which is changeTime at most.
+	changePause = 200 * time.Millisecond
+	changeTime  = 30 * time.Second
+	// attachTimeout bounds the wait for a session of a node that leads, where there are others.
+	attachTimeout = 5 * time.Second
+)
+
 // connect tries until it has a link with a session, or an error is fatal, or ctx
 // ends.
 func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, error) {
 	p := newPause(c.opts.MaxBackoff)
 	var said time.Time
-	for {
-		l, err := c.try(ctx)
+	began := time.Now()
+	for round := 0; ; round++ {
+		l, err := c.try(ctx, round)
 		if err == nil {
 			c.mu.Lock()
 			c.link = l
@@ -94,16 +130,24 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 			said = time.Now()
 			c.log.Warn("can't connect to the server; trying on", slog.Any("servers", c.nodes.all()), slog.Any("err", err))
 		}
+		if c.nodes.several() && time.Since(began) < changeTime {
+			p.next = min(p.next, changePause)
+		}
 		if !p.wait(ctx) {
 			return nil, err
 		}
 	}
 }
 
-func (c *Client) try(ctx context.Context) (*link, error) {
-	conn, at, err := c.seek(ctx)
+func (c *Client) try(ctx context.Context, round int) (*link, error) {
+	conn, at, err := c.seek(ctx, visitTimeout<<min(round, 3))
 	if err != nil {
 		return nil, err
+	}
+	if c.nodes.several() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attachTimeout<<min(round, 3))
+		defer cancel()
 	}
 	began := time.Now()
 	n, err := c.attach(ctx, conn)

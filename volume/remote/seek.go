@@ -12,8 +12,9 @@ const (
 	// stagger is how long one node has for its answer before the next one is asked beside it
 	// (RFC 8305, section 5, has 250 ms for connections to addresses of one host).
 	stagger = 150 * time.Millisecond
-	// visitTimeout is how long it has before it is given up, where there are others. A
-	// process that is paused has its connections made by its kernel, and never answers.
+	// visitTimeout is how long it has before it is given up, where there are others; more
+	// when all were asked without success. A process that is paused has its connections made
+	// by its kernel, and never answers.
 	visitTimeout = time.Second
 )
 
@@ -28,7 +29,7 @@ type visit struct {
 // seek finds the node that leads, and returns a connection to it without a session: the nodes
 // are asked in turn, first the one that led last, and whoever another one names. Where none leads
 // the error is of the one that says most.
-func (c *Client) seek(ctx context.Context) (conn *rpc.Conn, at string, err error) {
+func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Conn, at string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	visits := make(chan visit)
 	under := 0 // visits under way
@@ -50,8 +51,11 @@ func (c *Client) seek(ctx context.Context) (conn *rpc.Conn, at string, err error
 			}
 			asked[at] = true
 			under++
-			others := len(asked)+len(queue) > 1
-			go func() { visits <- c.visit(ctx, at, others) }()
+			bound := patience
+			if len(asked)+len(queue) == 1 {
+				bound = 0 // it is the only one: the transport's
+			}
+			go func() { visits <- c.visit(ctx, at, bound) }()
 			return
 		}
 	}
@@ -103,10 +107,10 @@ func worse(a, b error) error {
 }
 
 // visit asks a node whether it leads. A server of before there were several is the only one.
-func (c *Client) visit(ctx context.Context, at string, others bool) visit {
-	if others {
+func (c *Client) visit(ctx context.Context, at string, patience time.Duration) visit {
+	if patience > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, visitTimeout)
+		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
 	conn, err := rpc.Dial(ctx, at, c.opts.Transport, (*callbacks)(c))

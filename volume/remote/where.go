@@ -137,6 +137,13 @@ func (n *nodes) leads(at string) {
 	n.lead = at
 }
 
+// several reports whether there is more than one.
+func (n *nodes) several() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.given) > 1 || len(n.told) > 1
+}
+
 // all lists the nodes in the order in which to ask them.
 func (n *nodes) all() (list []string) {
 	n.mu.Lock()
