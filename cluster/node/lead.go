@@ -57,7 +57,13 @@ type leads struct{ cur atomic.Pointer[Leading] }
 
 // lead opens the store on top of drives and metadata. Part of it that was opened is
 // closed again when it fails.
-func (n *Node) lead(ctx context.Context) (*Leading, error) { return n.leadIn(ctx, 0, false) }
+func (n *Node) lead(ctx context.Context) error {
+	l, err := n.leadIn(ctx, 0, false)
+	if err == nil {
+		n.leads.cur.Store(l)
+	}
+	return err
+}
 
 // leadIn is lead in a term of the group. found: the store is new.
 func (n *Node) leadIn(ctx context.Context, term uint64, found bool) (*Leading, error) {
@@ -72,7 +78,6 @@ func (n *Node) leadIn(ctx context.Context, term uint64, found bool) (*Leading, e
 		}
 		return nil, err
 	}
-	n.leads.cur.Store(l)
 	return l, nil
 }
 
@@ -95,7 +100,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	l.volume, err = volume.Open(ctx, volume.Options{
 		Meta: n.group, Blobs: l.engine, Node: self(), Logger: n.log,
 		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: l.engine},
-		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL, Leads: l.leads(),
+		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(),
 	})
 	if err != nil {
 		return err
@@ -121,7 +126,6 @@ func (l *Leading) Volume() *volume.Volume { return l.volume }
 // abandon ends it at once, because another node leads: nothing is committed any more, and
 // what is under way fails.
 func (l *Leading) abandon() {
-	l.n.leads.cur.CompareAndSwap(l, nil)
 	l.cancel()
 	if l.volume != nil {
 		l.volume.Abandon()
@@ -173,4 +177,15 @@ func (n *Node) openEngine() (*engine.Engine, error) {
 		}
 	}
 	return engine.Open(o)
+}
+
+// leaseTermAmong is volume.Options.LeaseTerm of a store over several nodes: for so long,
+// after another node has begun to lead, mounts that are not back keep others waiting.
+const leaseTermAmong = 2 * time.Second
+
+func (n *Node) leaseTerm() time.Duration {
+	if n.opts.LeaseTerm == 0 && n.several() {
+		return leaseTermAmong
+	}
+	return n.opts.LeaseTerm
 }

@@ -106,8 +106,11 @@ func (n *Node) leadTerm(term uint64, found bool) {
 	}
 	n.log.Info("this node leads the store", "term", term, "after", time.Since(began).Round(time.Millisecond))
 	n.opts.Cluster.Views.Lead(l)
+	n.leads.cur.Store(l)
+	n.where.touch()
 	<-over
 	orderly := n.ctx.Err() != nil && n.leadsIn(term)
+	n.leads.cur.Store(nil)
 	n.opts.Cluster.Views.Unlead(l)
 	if orderly {
 		closing, cancel := context.WithTimeout(context.Background(), closeLimit)

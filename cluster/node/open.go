@@ -42,7 +42,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openMetadata(ctx, fresh || n.unfinished(ctx)); err != nil {
 		return err
 	}
-	if _, err := n.lead(ctx); err != nil {
+	if err := n.lead(ctx); err != nil {
 		return err
 	}
 	if err := n.opts.Locks.Settle(); err != nil {

@@ -91,6 +91,14 @@ func (w *where) told(term uint64, node int) error {
 	return nil
 }
 
+// touch wakes who waits for a change.
+func (w *where) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
 // leading is the node that leads as far as is known, -1 for nobody, and a channel that is
 // closed when that changes.
 func (w *where) leading() (node int, changed <-chan struct{}) {
@@ -136,15 +144,6 @@ func (n *Node) Where() (url string, here bool, changed <-chan struct{}) {
 		return "", false, changed
 	}
 	return n.url(node), false, changed
-}
-
-// Nodes are the URLs of all nodes.
-func (n *Node) Nodes() []string {
-	var out []string
-	for i := range n.opts.Cluster.Topology.Nodes {
-		out = append(out, n.url(i))
-	}
-	return out
 }
 
 // leadership is what the group knows of who leads: the drive of the replica that does, whether

@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"net/http"
 
+	"twofold/cluster/forward"
 	"twofold/cluster/node"
 	"twofold/cluster/peers"
 	"twofold/cluster/rpc"
@@ -21,14 +22,21 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	f.peers = p
 	defer f.calls.Close()
 	defer p.Close()
-	var at atomic.Pointer[node.Node] // once it is open
-	f.door = remote.NewDoor(func() remote.Where {
-		n := at.Load()
-		if n == nil {
-			return remote.Where{}
+	where := func() (leading string, here bool, changed <-chan struct{}) {
+		if n := f.node.Load(); n != nil {
+			return n.Where()
 		}
-		leading, here, _ := n.Where()
-		return remote.Where{Nodes: n.Nodes(), Leading: leading, Here: here}
+		return "", false, nil
+	}
+	away, err := forward.New(forward.Options{Where: where, Here: http.HandlerFunc(f.serveHere), Secret: secret, Logger: f.log})
+	if err != nil {
+		return err
+	}
+	defer away.Close()
+	f.away = away
+	f.door = remote.NewDoor(func() remote.Where {
+		leading, here, _ := where()
+		return remote.Where{Nodes: urls(set), Leading: leading, Here: here}
 	}, f.log)
 	o.Cluster = &node.Cluster{Topology: set.topo, Self: set.self, Peers: p, Views: f}
 	failed := make(chan error, 1)
@@ -37,7 +45,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	if err != nil {
 		return errors.Join(opening(err), f.http.Close())
 	}
-	at.Store(n)
+	f.node.Store(n)
 	f.tell(flags, in)
 	select {
 	case err = <-failed:
@@ -53,14 +61,19 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	return err
 }
 
+// urls are those of all nodes.
+func urls(set setup) (all []string) {
+	for _, n := range set.topo.Nodes {
+		all = append(all, n.String())
+	}
+	return all
+}
+
 // newPeers are the connections to the other nodes.
 func newPeers(set setup, secret rpc.Secret, args []string, o node.Options) (*peers.Peers, error) {
-	po := peers.Options{Self: set.self, Args: args, Secret: secret, Program: version, Logger: o.Logger}
+	po := peers.Options{Self: set.self, Args: args, Digests: set.topo.Digests(), Secret: secret, Program: version, Logger: o.Logger}
 	for _, n := range set.topo.Nodes {
 		po.Nodes = append(po.Nodes, peers.Node{Name: n.String(), Address: n.Addr()})
-	}
-	for i := range set.topo.Layout.Pools {
-		po.Digests = append(po.Digests, set.topo.DigestOf(i+1))
 	}
 	return peers.New(po)
 }

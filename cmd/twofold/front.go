@@ -30,10 +30,13 @@ type front struct {
 	cfg   config.Config
 	log   *slog.Logger
 	peers *peers.Peers // nil: the store is on this node alone
-	door  *remote.Door // mounts', for the life of the process; nil where peers is
+	// Where peers are, and set before anything is served: mounts' and S3 clients' way to
+	// the node that leads.
+	door  *remote.Door
+	away  http.Handler
+	node  atomic.Pointer[node.Node] // set when it has met the others
 	calls *rpc.Server
 	http  *http.Server
-	away  http.Handler // S3 while the store is not open here
 	cur   atomic.Pointer[views]
 }
 
@@ -47,7 +50,7 @@ type views struct {
 var _ node.Views = (*front)(nil)
 
 func newFront(cfg config.Config, log *slog.Logger, secret rpc.Secret) (*front, error) {
-	f := &front{cfg: cfg, log: log, away: http.HandlerFunc(notServing)}
+	f := &front{cfg: cfg, log: log}
 	var err error
 	f.calls, err = rpc.NewServer(rpc.Config{Secret: secret, Logger: log}, f.accept)
 	if err != nil {
@@ -106,13 +109,25 @@ func (f *front) accept(c *rpc.Conn) (rpc.Handler, error) {
 	return v.mounts.Accept(c)
 }
 
-// serveS3 answers here where the store is open.
+// serveS3 answers S3 requests, or has the node that leads answer them.
 func (f *front) serveS3(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case f.peers == nil:
+		f.serveHere(w, r)
+	case f.node.Load() == nil:
+		notServing(w, r)
+	default:
+		f.away.ServeHTTP(w, r)
+	}
+}
+
+// serveHere answers where the store is open here.
+func (f *front) serveHere(w http.ResponseWriter, r *http.Request) {
 	if v := f.cur.Load(); v != nil {
 		v.s3.ServeHTTP(w, r)
 		return
 	}
-	f.away.ServeHTTP(w, r)
+	notServing(w, r)
 }
 
 // notServing is S3's answer while there is no store: clients try again.

@@ -88,3 +88,31 @@ func (s *Server) Await(limit time.Duration) error { return s.await(limit) }
 
 // Says reports whether the server has printed a text.
 func (s *Server) Says(text string) bool { return strings.Contains(s.log.all(), text) }
+
+// SaidLast is the one of the texts that the server has printed last; "" if none.
+func (s *Server) SaidLast(texts ...string) (last string) {
+	at := -1
+	log := s.log.all()
+	for _, text := range texts {
+		if i := strings.LastIndex(log, text); i > at {
+			at, last = i, text
+		}
+	}
+	return last
+}
+
+// Alive reports whether the server's process runs.
+func (s *Server) Alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case err := <-s.end:
+		s.end <- err
+		return false
+	default:
+		return true
+	}
+}
