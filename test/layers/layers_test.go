@@ -35,6 +35,7 @@ var may = map[string][]string{
 	"volume":           {"volume/api", "volume/keypath", "volume/lease", "volume/locks", "metadata.", "engine."},
 	"cluster/rpc":      {},
 	"cluster/peers":    {"cluster/rpc."},
+	"cluster/forward":  {"cluster/rpc.", "s3/s3err.", "s3/wire."},
 	"cluster/node":     {"engine", "metadata", "volume"},
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"fusefs/behind.", "volume/api", "metadata."},
