@@ -40,7 +40,6 @@ var may = map[string][]string{
 	"cluster/drives":   {"engine/drive.", "cluster/rpc"},
 	"cluster/plan":     {"cluster/topology", "engine/placement"},
 	"cluster/forward":  {"cluster/rpc.", "s3/s3err.", "s3/wire."},
-	"cluster/node":     {"engine", "metadata", "volume"},
 	"s3":               {"s3", "metadata.", "volume/api"},
 	"fusefs":           {"fusefs/behind.", "volume/api", "metadata."},
 	"fusefs/behind":    {"volume/api", "volume/keypath", "metadata."},
