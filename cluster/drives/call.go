@@ -108,16 +108,11 @@ func (c *call) send() error {
 		if err == nil {
 			err = s.open(c.n.codec, c.method, c.into[:c.got], c.reply)
 		}
-		if err == nil || try > 0 || c.method == mWrite || c.method == mOpen || !isTorn(err) {
+		if try > 0 || c.method == mWrite || c.method == mOpen || !isTorn(err) {
 			return err
 		}
 		c.n.opt.Logger.Warn("bytes were changed on the way from another node", "node", c.n.opt.Name)
 	}
-}
-
-// isTorn reports whether bytes were changed on the way, here or there.
-func isTorn(err error) bool {
-	return err == errTorn || err.Error() == errTorn.Error()
 }
 
 // wait waits for its end, or leaves it.

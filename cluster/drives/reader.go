@@ -25,9 +25,9 @@ var _ drive.ShardReader = (*reader)(nil)
 
 // Open opens a shard for reading, see drive.Drive.
 func (d *Remote) Open(ctx context.Context, b twofold.BlobID) (drive.ShardReader, error) {
-	r := &reader{d: d, id: d.n.newHandle()}
+	r := &reader{d: d}
 	var err error
-	if r.info, r.all, err = d.describe(ctx, b, r.id, maxSmall); err != nil {
+	if r.info, r.id, r.all, err = d.open(ctx, b, maxSmall); err != nil {
 		return nil, err
 	}
 	r.ahead.init(r)
@@ -40,15 +40,30 @@ func (d *Remote) Stat(ctx context.Context, b twofold.BlobID) (drive.ShardInfo, e
 	return i, err
 }
 
+// open has a shard opened, and returns its description and its handle; or its content,
+// where that is at most small bytes.
+func (d *Remote) open(ctx context.Context, b twofold.BlobID, small int) (drive.ShardInfo, handle, []byte, error) {
+	for try := 0; ; try++ {
+		id := d.n.newHandle()
+		i, all, err := d.describe(ctx, b, id, small)
+		if err == nil {
+			return i, id, all, nil
+		}
+		if !errs.Is(err, errs.NotFound) {
+			d.n.closer.add(id) // it may have been opened
+		}
+		if try > 0 || !isTorn(err) {
+			return drive.ShardInfo{}, 0, nil, err
+		}
+	}
+}
+
 // describe asks for a shard's description, and where id is not 0 has it opened under that
 // handle, or brings all its content where that is at most small bytes.
-func (d *Remote) describe(ctx context.Context, b twofold.BlobID, id handle, small int) (drive.ShardInfo, []byte, error) {
+func (d *Remote) describe(ctx context.Context, b twofold.BlobID, id handle, small int) (i drive.ShardInfo, all []byte, err error) {
 	const op = "drives.Open"
-	if d.State() == drive.Offline {
-		if ctx.Err() != nil {
-			return drive.ShardInfo{}, nil, errs.E(op, errs.Canceled, context.Cause(ctx))
-		}
-		return drive.ShardInfo{}, nil, d.offline(op)
+	if ctx.Err() == nil && d.State() == drive.Offline {
+		return i, nil, d.offline(op)
 	}
 	var a openAnswer
 	c := d.call(op, mOpen, &openRequest{Drive: d.id, Blob: b, Reader: id, Small: uint32(small)}, &a)
@@ -56,26 +71,20 @@ func (d *Remote) describe(ctx context.Context, b twofold.BlobID, id handle, smal
 		c.into = buffers.get(small)
 	}
 	if err := d.do(ctx, d.n.opt.Deadline, c); err != nil {
-		if id != 0 && !errs.Is(err, errs.NotFound) {
-			d.n.closer.add(id) // it may have been opened
-		}
-		return drive.ShardInfo{}, nil, err
+		return i, nil, err
 	}
 	defer buffers.put(c.into)
-	i, err := a.info(b, d.cluster(), c.got)
-	if err == nil && a.All && id == 0 {
+	i, err = a.info(b, d.cluster(), c.got)
+	if err == nil && a.All && small == 0 {
 		err = invalid("content that was not asked for")
 	}
 	if err != nil {
-		if id != 0 {
-			d.n.closer.add(id)
-		}
-		return drive.ShardInfo{}, nil, &errs.Error{Op: op, Kind: errs.KindOf(err), Msg: d.name, Err: err}
+		return i, nil, &errs.Error{Op: op, Kind: errs.KindOf(err), Msg: d.name, Err: err}
 	}
-	if !a.All {
-		return i, nil, nil
+	if a.All {
+		all = append(make([]byte, 0, c.got), c.into[:c.got]...)
 	}
-	return i, append(make([]byte, 0, c.got), c.into[:c.got]...), nil
+	return i, all, nil
 }
 
 // Info describes the shard.
@@ -195,8 +204,7 @@ func (r *reader) reopen(ctx context.Context, old handle) error {
 	if r.handle() != old {
 		return nil // somebody did
 	}
-	id := r.d.n.newHandle()
-	i, _, err := r.d.describe(ctx, r.info.Header.Blob, id, 0)
+	i, id, _, err := r.d.open(ctx, r.info.Header.Blob, 0)
 	if err != nil {
 		return err
 	}

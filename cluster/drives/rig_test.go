@@ -59,6 +59,7 @@ type node struct {
 	addr   string
 	*proxy // nil: a way without one
 	link   *link
+	calls  *counting
 	Node   *Node
 }
 
@@ -84,7 +85,8 @@ func newNode(t testing.TB, delay time.Duration, so ServerOptions, o Options, ds 
 	n.link = &link{cfg: config(t), addr: n.addr}
 	t.Cleanup(n.link.close)
 	o.Name = "node2"
-	if n.Node, err = NewNode(n.link, o); err != nil {
+	n.calls = &counting{Caller: n.link}
+	if n.Node, err = NewNode(n.calls, o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Node.Close)

@@ -116,6 +116,9 @@ func (s *Server) write(ctx context.Context, r *rpc.Request) (rpc.Answer, error) 
 		return rpc.Answer{}, err
 	}
 	if err := h.enter(ctx, q.Seq); err != nil {
+		if errs.Is(err, errs.Canceled) {
+			p.dropWriter(q.Writer, h)
+		}
 		return rpc.Answer{}, err
 	}
 	// A caller that goes away gives the shard up.

@@ -1,6 +1,8 @@
 package drives
 
 import (
+	"strings"
+
 	"github.com/zeebo/xxh3"
 
 	"twofold"
@@ -54,7 +56,13 @@ func seal(c *rpc.Codec, m rpc.Method, msg any, payload []byte) (sealed, error) {
 }
 
 // errTorn is what did not arrive as it was sent; it may be asked for again.
-var errTorn = errs.Newf("drives", errs.Unavailable, "bytes were changed on the way between two nodes")
+var errTorn = errs.Newf("drives", errs.Unavailable, tornText)
+
+// tornText also tells errTorn when it comes from the other end.
+const tornText = "bytes were changed on the way between two nodes"
+
+// isTorn reports whether bytes were changed on the way, here or there.
+func isTorn(err error) bool { return err != nil && strings.Contains(err.Error(), tornText) }
 
 // open checks the seal and decodes into msg; nil: the message must be empty. errTorn,
 // errs.Invalid.

@@ -168,12 +168,14 @@ func (w *writer) awaitSent() error {
 	c := w.underway[len(w.underway)-1]
 	select {
 	case <-c.sent:
-		return nil
-	case <-c.done:
-		return nil // settle tells how it ended
-	case <-c.ctx.Done():
-		return c.gaveUp(w.ctx)
+	case <-c.ctx.Done(): // also behind its end: settle tells how that was
+		select {
+		case <-c.done:
+		default:
+			return c.gaveUp(w.ctx)
+		}
 	}
+	return nil
 }
 
 // settle waits for the oldest call.
