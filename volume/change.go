@@ -109,7 +109,7 @@ func (v *Volume) whenKnown(err error, end func()) {
 		end()
 		return
 	}
-	v.wg.Go(func() {
+	v.background(func() {
 		for {
 			if v.nop(v.ctx) == nil {
 				end()

@@ -123,7 +123,13 @@ func (v *Volume) takeOver(ctx context.Context) (term time.Duration, err error) {
 	}); err != nil {
 		return 0, err
 	}
+	if len(v.expected) == 0 {
+		before.term = 0 // nobody believes anything
+	}
 	term = max(before.term, v.LeaseTerm)
+	if term > v.LeaseTerm {
+		v.clock.kick <- struct{}{} // note the own one, once the other is over
+	}
 	bound := v.clock.from(before.bound)
 	if err := v.SetConfig(ctx, handoverKey, handover{bound, term}.encode()); err != nil {
 		return 0, err

@@ -41,13 +41,12 @@ func (v *Volume) Done() <-chan struct{} { return v.ctx.Done() }
 // flight may come back a moment later. Close is not called then.
 func (v *Volume) Abandon() {
 	v.abandon()
-	v.stop()
 	v.mu.Lock()
 	for _, s := range v.sessions {
 		s.leave()
 	}
 	v.mu.Unlock()
-	v.wg.Wait()
+	v.end()
 }
 
 // leading is the metadata until the volume is abandoned.

@@ -229,7 +229,7 @@ func (v *Volume) grace(term time.Duration) {
 			if time.Since(start) > afterlife && v.dead(node) { // see Silent
 				delete(v.expected, id)
 				v.log.Info("a mount of before the restart is dead", "session", id, "node", node)
-				v.wg.Go(func() { v.endUnknown(id) })
+				v.background(func() { v.endUnknown(id) })
 			}
 		}
 		left := len(v.expected)

@@ -109,6 +109,7 @@ type Volume struct {
 	stop  context.CancelFunc
 	ctx   context.Context // ends when the volume closes, or is abandoned
 	wg    sync.WaitGroup
+	ends  sync.RWMutex // held while ctx ends, so that nobody adds to wg behind that
 
 	abandoned context.Context // ends with Abandon
 	abandon   context.CancelFunc
@@ -249,10 +250,26 @@ func firstToken(server twofold.SessionID) uint64 { return 1<<62 + uint64(server)
 // Close stops background work. Requests in flight must have ended; metadata and
 // engine are the caller's to close afterwards.
 func (v *Volume) Close(ctx context.Context) error {
-	v.stop()
-	v.wg.Wait()
+	v.end()
 	_, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: v.writer})
 	return err
+}
+
+// end stops background work, and waits for its end.
+func (v *Volume) end() {
+	v.ends.Lock()
+	v.stop()
+	v.ends.Unlock()
+	v.wg.Wait()
+}
+
+// background runs fn beside its caller, unless the volume is at its end.
+func (v *Volume) background(fn func()) {
+	v.ends.RLock()
+	defer v.ends.RUnlock()
+	if v.ctx.Err() == nil {
+		v.wg.Go(fn)
+	}
 }
 
 // commitTimeout bounds how long a command may be of unknown outcome before the
