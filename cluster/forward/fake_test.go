@@ -105,8 +105,10 @@ func dial(t testing.TB, srv *httptest.Server) *rawConn {
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	return &rawConn{c, t, bufio.NewReader(c)}
+	return newRaw(t, c)
 }
+
+func newRaw(t testing.TB, c net.Conn) *rawConn { return &rawConn{c, t, bufio.NewReader(c)} }
 
 // send writes lines, and an empty one.
 func (c *rawConn) send(lines ...string) {

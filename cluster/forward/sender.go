@@ -27,13 +27,16 @@ func (s *sender) started() bool { return s.over != nil }
 // waits for that.
 func (s *sender) start() {
 	s.t.begun = true
+	s.t.unwatch()
 	s.over = make(chan struct{})
 	// The answer may begin while the body is being read.
 	_ = s.t.rc.EnableFullDuplex() // fails where it is not HTTP/1, which is so anyway
 	go func() {
 		defer close(s.over)
 		s.err = s.run()
-		s.done = s.err == nil
+		if s.done = s.err == nil; s.done {
+			s.t.watch(s.c)
+		}
 	}()
 }
 
@@ -96,21 +99,22 @@ func (s *sender) trailer() []byte {
 	return append(b, "\r\n"...)
 }
 
-// end waits until the sender has returned, which it makes it do where it has not. watch
-// is the watch of the client, which must not take the interruption for its end.
-func (s *sender) end(watch func() bool) error {
+// end waits until the sender has returned, which it makes it do where it has not.
+func (s *sender) end() error {
 	select {
 	case <-s.over:
 		return s.err
 	default:
 	}
-	watch()
 	s.stop.Store(true)
 	now := time.Unix(1, 0)
 	_ = s.c.SetWriteDeadline(now) // an error is a connection that has ended
 	_ = s.t.rc.SetReadDeadline(now)
 	<-s.over
+	// Where it was at the end just now, net/http may have taken the interruption for the
+	// client's end: it is one, so the connection is closed, and no longer watched.
+	s.t.unwatch()
 	_ = s.t.rc.SetReadDeadline(time.Time{})
-	s.t.whole = false // also where it just was: the connection is closed
+	s.t.whole, s.done = false, false
 	return s.err
 }

@@ -27,10 +27,11 @@ type transfer struct {
 	r  *http.Request
 	rc *http.ResponseController
 
-	buf   *[]byte // pooled; of small and of copying
-	small []byte  // the whole body, once it was read
-	begun bool    // something of the body was asked for
-	whole bool    // all of the body was read
+	buf   *[]byte     // pooled; of small and of copying
+	small []byte      // the whole body, once it was read
+	begun bool        // something of the body was asked for
+	whole bool        // all of the body was read
+	stop  func() bool // of watch; the sender's while that runs
 }
 
 func (t *transfer) buffer() []byte {
@@ -92,9 +93,9 @@ func (t *transfer) try(addr string) error {
 		}
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // the client went away, so must the request
-	reuse, err := t.exchange(c, stop)
-	if !stop() || !reuse {
+	t.watch(c)
+	reuse, err := t.exchange(c)
+	if !t.unwatch() || !reuse {
 		t.h.pool.drop(c)
 	} else {
 		t.h.pool.put(c)
@@ -102,9 +103,19 @@ func (t *transfer) try(addr string) error {
 	return err
 }
 
-// exchange sends the request and answers with the answer. stop ends the watch of the
-// client. reuse: the connection may be used again.
-func (t *transfer) exchange(c *conn, stop func() bool) (reuse bool, err error) {
+// watch closes c when the client goes away: so must the request. It is not for while the
+// body is read: net/http then takes a client that only closed its sending side for gone,
+// and the one who reads finds out himself.
+func (t *transfer) watch(c *conn) {
+	t.stop = context.AfterFunc(t.r.Context(), func() { _ = c.Close() })
+}
+
+// unwatch reports whether c was left alone.
+func (t *transfer) unwatch() bool { return t.stop() }
+
+// exchange sends the request and answers with the answer. reuse: the connection may be
+// used again.
+func (t *transfer) exchange(c *conn) (reuse bool, err error) {
 	hasBody := t.r.ContentLength != 0
 	hold := hasBody && t.small == nil
 	head := t.h.appendHead(make([]byte, 0, 2<<10), t.r, hold || expectsContinue(t.r))
@@ -119,7 +130,7 @@ func (t *transfer) exchange(c *conn, stop func() bool) (reuse bool, err error) {
 		resp, err := http.ReadResponse(c.br, t.r)
 		if err != nil {
 			if s.started() {
-				return false, t.lost(c, true, errors.Join(err, s.end(stop)))
+				return false, t.lost(c, true, errors.Join(err, s.end()))
 			}
 			return false, t.lost(c, !t.repeatable(), err)
 		}
@@ -139,7 +150,7 @@ func (t *transfer) exchange(c *conn, stop func() bool) (reuse bool, err error) {
 			return false, fmt.Errorf("%w: %s does not lead", errAgain, c.addr)
 		}
 		if s.started() {
-			_ = s.end(stop) // the answer says what became of it
+			_ = s.end() // the answer says what became of it
 		}
 		reuse := t.answer(c, resp)
 		return reuse && (!hold || s.done), nil
