@@ -41,15 +41,13 @@ func (n *Node) openAmong(ctx context.Context) error {
 	n.watchDrives()
 	n.wg.Go(n.followLeader)
 	n.wg.Go(n.announce)
+	n.wg.Go(n.mendReplicas)
 	n.wg.Go(func() { n.leadInTurn(found) })
 	return n.awaitLeader(ctx)
 }
 
 // openOwn opens the drives of this node. Nothing is formatted at a mere request any more.
 func (n *Node) openOwn(ctx context.Context, inv *inventory) error {
-	n.meeting.formatting.Lock()
-	n.meeting.met = true
-	n.meeting.formatting.Unlock()
 	if _, moved := inv.assign(); len(moved) > 0 {
 		for _, m := range moved {
 			n.log.Warn("a drive is in another place than the command line has it; it is recognised by its id", "drive", m)
@@ -88,6 +86,8 @@ func (n *Node) awaitLeader(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return errs.E("node.Open", errs.Canceled, ctx.Err())
+		case err := <-n.failed:
+			return err
 		case <-changed:
 		case <-n.opts.Cluster.Peers.Watch():
 		case <-time.After(meetEvery):

@@ -31,7 +31,6 @@ type Leading struct {
 	// Of a store over several nodes:
 	term uint64 // of the group; of no other one this is the store
 	far  *far
-	made map[twofold.DriveID]bool
 }
 
 // running is what ends when its owner closes.
@@ -67,7 +66,7 @@ func (n *Node) lead(ctx context.Context) error {
 
 // leadIn is lead in a term of the group. found: the store is new.
 func (n *Node) leadIn(ctx context.Context, term uint64, found bool) (*Leading, error) {
-	l := &Leading{n: n, orphans: make(chan struct{}, 1), term: term, made: map[twofold.DriveID]bool{}, running: newRunning()}
+	l := &Leading{n: n, orphans: make(chan struct{}, 1), term: term, began: time.Now(), running: newRunning()}
 	if err := l.open(ctx, found); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
@@ -116,6 +115,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	l.wg.Go(l.collectOrphans)
 	if n.several() {
 		l.wg.Go(l.keepReplicas)
+		l.wg.Go(l.addPools)
 	}
 	return nil
 }

@@ -3,11 +3,17 @@ package node
 import (
 	"context"
 	"time"
+
+	"twofold/internal/errs"
 )
 
-// followLeader passes on what the group knows of who leads.
+// Failed tells why this node can't lead, for a reason that lies in its command line.
+func (n *Node) Failed() <-chan error { return n.failed }
+
+// followLeader passes on what the group knows of who leads, and that nodes come and go.
 func (n *Node) followLeader() {
 	for {
+		up := n.opts.Cluster.Peers.Watch()
 		leader, _, term, changed := n.leadership()
 		at := -1
 		if !leader.IsZero() {
@@ -24,6 +30,8 @@ func (n *Node) followLeader() {
 		case <-n.ctx.Done():
 			return
 		case <-changed:
+		case <-up:
+			n.where.touch()
 		case <-again:
 		}
 	}
@@ -95,6 +103,12 @@ func (n *Node) leadTerm(term uint64, found bool) {
 	began := time.Now()
 	l, err := n.leadIn(ctx, term, found)
 	if err != nil {
+		if errs.Is(err, errs.Invalid) { // of what it was started with
+			select {
+			case n.failed <- err:
+			default:
+			}
+		}
 		if ctx.Err() == nil {
 			n.log.Error("the store could not be opened; this node tries again", "err", err)
 			select {

@@ -30,9 +30,8 @@ import (
 
 // meeting is what a node tells of itself. Part of Node.
 type meeting struct {
-	mu      sync.Mutex
-	report  report // guarded by mu
-	changed chan struct{}
+	mu     sync.Mutex
+	report report // guarded by mu
 
 	formatting sync.Mutex // held by who formats drives
 	met        bool       // guarded by formatting: the drives are open, nothing is formatted any more
@@ -70,7 +69,7 @@ func (n *Node) meet(ctx context.Context) (inv *inventory, found bool, err error)
 		}
 		mine := n.meeting.reported()
 		if mine.Begun {
-			n.cluster = mine.Cluster
+			n.join(mine.Cluster)
 			return inv, false, nil
 		}
 		reports, waits := n.gather(ctx)
@@ -78,13 +77,14 @@ func (n *Node) meet(ctx context.Context) (inv *inventory, found bool, err error)
 		case err != nil:
 			waits = append(waits, err.Error())
 		case !cluster.IsZero():
-			n.cluster = cluster
+			n.join(cluster)
 			return inv, false, nil
 		case len(waits) > 0:
 		case n.makesStore():
 			waits = n.create(ctx, reports)
 			if len(waits) == 0 {
 				inv, err := n.lookAround()
+				n.join(n.cluster)
 				return inv, true, err
 			}
 		default:
@@ -99,6 +99,13 @@ func (n *Node) meet(ctx context.Context) (inv *inventory, found bool, err error)
 		case <-time.After(meetEvery):
 		}
 	}
+}
+
+// join notes which store this node is part of.
+func (n *Node) join(cluster twofold.ClusterID) {
+	n.meeting.formatting.Lock()
+	defer n.meeting.formatting.Unlock()
+	n.cluster, n.meeting.met = cluster, true
 }
 
 // first is the node that makes a new store: the one whose drive has its first replica.
@@ -285,9 +292,6 @@ func (n *Node) create(ctx context.Context, reports map[int]report) (waits []stri
 		if err := n.call(ctx, i, mFormat, formatReq{id}, nil); err != nil {
 			waits = append(waits, fmt.Sprintf("for %s: %s", n.url(i), plainText(err)))
 		}
-	}
-	if len(waits) == 0 {
-		n.cluster = id
 	}
 	return waits
 }

@@ -66,6 +66,7 @@ type Node struct {
 	where   where
 	served  *drives.Server // this node's drives, for the others
 	opened  atomic.Bool    // group is there
+	failed  chan error     // why this node can't lead, ever
 
 	mu     sync.Mutex
 	drives []*drive.Local // guarded by mu once the monitor runs

@@ -21,7 +21,7 @@ import (
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning(), where: newWhere()}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
@@ -168,6 +168,9 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	if n.group != nil {
 		keep(n.group.Close(ctx))
+	}
+	if n.served != nil {
+		n.served.Close()
 	}
 	for _, d := range n.drives {
 		d.Close()

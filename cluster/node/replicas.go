@@ -31,11 +31,6 @@ func (n *Node) makeReplica(ctx context.Context, id, lost twofold.DriveID) error 
 		if !n.present(d) {
 			return errs.Newf(op, errs.Unavailable, "%s is not there", d)
 		}
-		for _, r := range n.group.Status().Replicas {
-			if r.Drive == id && r.State != "lost" {
-				return nil
-			}
-		}
 		var err error
 		if lost.IsZero() {
 			err = n.group.AddReplica(ctx, replicaDir(d))
@@ -48,6 +43,35 @@ func (n *Node) makeReplica(ctx context.Context, id, lost twofold.DriveID) error 
 		return err
 	}
 	return errs.Newf(op, errs.NotFound, "there is no drive %s here", id)
+}
+
+// mendReplicas makes replicas of this node again that went out although their drives are
+// there: a file could not be read, or the drive hung for a while.
+func (n *Node) mendReplicas() {
+	for wait := replicaEvery; ; {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = replicaEvery
+		out := map[twofold.DriveID]bool{}
+		for _, r := range n.group.Status().Replicas {
+			out[r.Drive] = r.State == "lost"
+		}
+		for _, d := range n.ownOpen() {
+			if !out[d.ID()] || d.State() == drive.Offline || !n.present(d) {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(n.ctx, time.Minute)
+			err := n.group.DriveBack(ctx, replicaDir(d))
+			cancel()
+			if err != nil && !errs.Is(err, errs.Exists) {
+				n.log.Warn("a metadata replica does not take part for now", "drive", d, "err", err)
+				wait = min(2*wait, replicaRest)
+			}
+		}
+	}
 }
 
 // ownOpen lists this node's drives.
@@ -143,11 +167,7 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 		if len(lost) > 0 {
 			instead, lost = lost[0], lost[1:]
 		}
-		e := l.askForReplica(ctx, ids[i], instead, all[i].Node)
-		if e == nil {
-			l.made[ids[i]] = true
-		}
-		if err == nil {
+		if e := l.askForReplica(ctx, ids[i], instead, all[i].Node); err == nil {
 			err = e
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"twofold/cluster/forward"
@@ -42,13 +41,20 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	failed := make(chan error, 1)
 	go func() { failed <- f.http.Serve(in.listener) }()
 	n, err := node.Open(ctx, o)
-	if err != nil {
-		return errors.Join(opening(err), f.http.Close())
+	switch {
+	case err != nil && ctx.Err() != nil: // asked to stop while it waited for the others
+		return f.http.Close()
+	case err != nil:
+		f.http.Close()
+		return opening(err)
 	}
 	f.node.Store(n)
 	f.tell(flags, in)
 	select {
 	case err = <-failed:
+	case err = <-n.Failed():
+		err = opening(err)
+		f.http.Close()
 	case <-ctx.Done():
 		n.HandOver()
 		err = f.drain(in)
