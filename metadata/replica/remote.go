@@ -14,7 +14,7 @@ import (
 // for its drive.
 const (
 	voteLimit   = time.Second
-	appendLimit = 10 * time.Second
+	appendLimit = 3 * time.Second
 )
 
 var errPromised = errs.Newf("replica.transport", errs.Busy, "the replica has promised not to vote")
