@@ -29,8 +29,9 @@ type Leading struct {
 	running
 
 	// Of a store over several nodes:
-	term uint64 // of the group; of no other one this is the store
-	far  *far
+	term  uint64 // of the group; of no other one this is the store
+	began time.Time
+	far   *far
 }
 
 // running is what ends when its owner closes.

@@ -102,11 +102,26 @@ func (f *front) accept(c *rpc.Conn) (rpc.Handler, error) {
 	case c.PeerRole() == rpc.RoleMount && f.door != nil:
 		return f.door.Accept(c)
 	case v == nil:
-		return nil, errs.Newf("server.accept", errs.Unavailable, "the store is not open here")
+		return elsewhere{f}, nil
 	case c.PeerRole() == rpc.RoleAdmin:
 		return v.operators.Accept(c)
 	}
 	return v.mounts.Accept(c)
+}
+
+// elsewhere answers operators where the store is not open: they are to ask the node where
+// it is.
+type elsewhere struct{ f *front }
+
+// Serve implements rpc.Handler.
+func (e elsewhere) Serve(context.Context, *rpc.Request) (rpc.Answer, error) {
+	const op = "server.accept"
+	if n := e.f.node.Load(); n != nil {
+		if url, _, _ := n.Where(); url != "" {
+			return rpc.Answer{}, errs.Newf(op, errs.Unavailable, "%s leads the store now: give --endpoint %s", url, url)
+		}
+	}
+	return rpc.Answer{}, errs.Newf(op, errs.Unavailable, "no node leads the store now; try again")
 }
 
 // serveS3 answers S3 requests, or has the node that leads answer them.

@@ -204,3 +204,59 @@ func hasShards(drive string, n int) error {
 	}
 	return err
 }
+
+// TestMountsOfNodes: mounts of different nodes and S3 at a third are one store; each goes on
+// when the node that leads is killed, also that node's own, whose process outlives its server.
+func TestMountsOfNodes(t *testing.T) {
+	harness.NeedMount(t)
+	nodes := harness.NewNodes(t, 4, 1)
+	nodes[0].Mount, nodes[1].Mount = filepath.Join(nodes[0].Dir, "mnt"), filepath.Join(nodes[1].Dir, "mnt")
+	harness.StartNodes(t, nodes...)
+	if _, err := nodes[2].S3().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("nodes")}); err != nil {
+		t.Fatal(err)
+	}
+	write := func(s *harness.Server, name, text string) {
+		t.Helper()
+		if err := os.WriteFile(s.Path("nodes", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(s *harness.Server, name, want string) {
+		t.Helper()
+		b, err := os.ReadFile(s.Path("nodes", name))
+		if err != nil || string(b) != want {
+			t.Fatalf("%s at %s: %q, %v", name, s.Mount, b, err)
+		}
+	}
+	write(nodes[0], "a", "from the first mount")
+	read(nodes[1], "a", "from the first mount")
+	if err := (object{"a", []byte("from the first mount")}).get(nodes[3]); err != nil {
+		t.Fatal(err)
+	}
+	// Written, not fsynced, and not seen by anybody: it is in the mount when its server dies.
+	f, err := os.Create(nodes[0].Path("nodes", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("unwritten"); err != nil {
+		t.Fatal(err)
+	}
+	lost := leader(t, nodes)
+	nodes[lost].Kill()
+	read(nodes[1], "b", "unwritten")
+	if _, err := f.WriteString(", and more"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	read(nodes[1], "b", "unwritten, and more")
+	write(nodes[1], "a", "changed")
+	read(nodes[0], "a", "changed")
+	for i, s := range nodes {
+		if i != lost {
+			eventually(t, s.Address, func() error { return object{"b", []byte("unwritten, and more")}.get(s) })
+		}
+	}
+}
