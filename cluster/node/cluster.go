@@ -74,8 +74,7 @@ type shardsAns struct {
 }
 
 type leaderReq struct {
-	Term uint64 `cbor:"1,keyasint"` // of the group: the higher one is right
-	Node int    `cbor:"2,keyasint,omitempty"`
+	Term uint64 `cbor:"1,keyasint"` // of the group, in which the sender leads
 }
 
 type replicaReq struct {
@@ -114,7 +113,7 @@ func (n *Node) serve(ctx context.Context, from int, r *rpc.Request) (rpc.Answer,
 		if err := r.Decode(&q); err != nil {
 			return rpc.Answer{}, err
 		}
-		return rpc.Answer{}, n.where.told(q.Term, q.Node)
+		return rpc.Answer{}, n.where.told(q.Term, from)
 	case mReplica:
 		var q replicaReq
 		if err := r.Decode(&q); err != nil {

@@ -32,6 +32,7 @@ func (n *Node) followLeader() {
 		case <-changed:
 		case <-up:
 			n.where.touch()
+			n.wg.Go(func() { n.askAround(n.ctx) }) // a node that is back may have other drives
 		case <-again:
 		}
 	}
@@ -55,7 +56,7 @@ func (n *Node) announce() {
 					n.wg.Go(func() {
 						ctx, cancel := context.WithTimeout(n.ctx, meetCall)
 						defer cancel()
-						if err := n.call(ctx, i, mLeader, leaderReq{term, c.Self}, nil); err != nil {
+						if err := n.call(ctx, i, mLeader, leaderReq{term}, nil); err != nil {
 							n.log.Debug("a node is not told who leads", "node", n.url(i), "err", err)
 						}
 					})

@@ -142,7 +142,7 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 		return !ids[i].IsZero() && n.slots[all[i].Set][all[i].Index].Drive().State() != drive.Offline
 	}
 	var keep []int // positions that have one
-	voters := 0
+	voters, sound := 0, 0
 	members := map[twofold.DriveID]bool{}
 	var lost []twofold.DriveID
 	for _, m := range l.members() {
@@ -155,7 +155,12 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 		replaced := known && planned && !ids[i].IsZero() && ids[i] != m.Drive
 		if replaced || m.Silent > replicaLost {
 			lost = append(lost, m.Drive)
-		} else if known && planned {
+			continue
+		}
+		if m.Voter {
+			sound++
+		}
+		if known && planned {
 			keep = append(keep, i)
 		}
 	}
@@ -168,6 +173,11 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 			instead, lost = lost[0], lost[1:]
 		}
 		if e := l.askForReplica(ctx, ids[i], instead, all[i].Node); err == nil {
+			err = e
+		}
+	}
+	if len(lost) > 0 && sound >= want { // the others are enough without it
+		if e := n.group.Remove(ctx, lost[0]); err == nil {
 			err = e
 		}
 	}

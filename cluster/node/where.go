@@ -116,6 +116,15 @@ func (n *Node) find(ctx context.Context, id twofold.DriveID) (int, error) {
 	if at, known := n.where.drive(id); known {
 		return at.node, nil
 	}
+	n.askAround(ctx)
+	if at, known := n.where.drive(id); known {
+		return at.node, nil
+	}
+	return -1, errs.Newf("node.find", errs.Unavailable, "it is not known on which node drive %s is", id)
+}
+
+// askAround asks all nodes for their drives, but not too often.
+func (n *Node) askAround(ctx context.Context) {
 	n.where.mu.Lock()
 	ask := time.Since(n.where.asked) > refreshEvery
 	if ask {
@@ -125,10 +134,6 @@ func (n *Node) find(ctx context.Context, id twofold.DriveID) (int, error) {
 	if ask {
 		n.gather(ctx)
 	}
-	if at, known := n.where.drive(id); known {
-		return at.node, nil
-	}
-	return -1, errs.Newf("node.find", errs.Unavailable, "it is not known on which node drive %s is", id)
 }
 
 // Where tells who leads: the node's URL, empty where nobody is known to or that node can't
