@@ -256,7 +256,9 @@ func TestSharedReplace(t *testing.T) {
 	lost.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	to.mu.Lock()
 	to.dirs = append(to.dirs, fresh)
+	to.mu.Unlock()
 	if err := to.group().Replace(ctx, lost.dirs[0].Drive, fresh); err != nil {
 		t.Fatal(err)
 	}
