@@ -30,7 +30,7 @@ type fabric struct {
 type peer struct {
 	f    *fabric
 	i    int
-	dirs []Dir
+	dirs []Dir // grows with mu held
 
 	mu sync.Mutex
 	g  *Group // guarded by mu; nil: down
@@ -126,9 +126,11 @@ func (p *peer) Others() (list []twofold.DriveID) {
 func (p *peer) Send(ctx context.Context, to twofold.DriveID, kind Kind, msg []byte) ([]byte, error) {
 	var q *peer
 	for _, c := range p.f.nodes {
+		c.mu.Lock()
 		if slices.ContainsFunc(c.dirs, func(d Dir) bool { return d.Drive == to }) {
 			q = c
 		}
+		c.mu.Unlock()
 	}
 	p.f.mu.Lock()
 	p.f.sent[kind]++

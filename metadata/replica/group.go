@@ -83,6 +83,7 @@ type Group struct {
 	publishing sync.Mutex               // serialises who stores lease
 	reignOf    atomic.Pointer[reigning] // of the replica here that leads; nil: none, or it has only begun
 	handing    atomic.Bool              // leadership is being handed over: no lease holds
+	asking     atomic.Int64             // requests for a promise that are under way
 	changing   chan struct{}            // of capacity 1; taken by who changes the configuration
 	contacts   contacts
 

@@ -108,6 +108,10 @@ func (g *Group) HandOver(ctx context.Context) error {
 		}
 		return errs.Newf(op, errs.Unavailable, "the leader here has only begun")
 	}
+	// A request that arrives after the release would bind its replica once more.
+	for end := time.Now().Add(g.net.d / 2); g.asking.Load() > 0 && ctx.Err() == nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	var failed error
 	for _, to := range g.heirs(r.node) {
 		if ctx.Err() != nil || !r.node.leads() {

@@ -105,6 +105,7 @@ func (g *Group) ask(ctx context.Context, n *node, t *tenure, id twofold.DriveID)
 	every := t.d / 4
 	for {
 		pause := every
+		g.asking.Add(1) // before handing is looked at: HandOver waits for those that did not see it
 		if !g.handing.Load() {
 			round, sent := t.begin(), g.net.clock()
 			a, err := g.askPromise(ctx, n, id, t.term, round, t.d/2)
@@ -118,6 +119,7 @@ func (g *Group) ask(ctx context.Context, n *node, t *tenure, id twofold.DriveID)
 				pause = every / 8
 			}
 		}
+		g.asking.Add(-1)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -48,14 +48,19 @@ func (p *port) send(to raft.ServerAddress, kind Kind, limit time.Duration, msg [
 }
 
 // appendRemote is AppendEntries to another process: one message after the other, until
-// one is refused.
+// one is refused. Entries for a process that can't be reached wait here until it can: the
+// library would wait for up to 10 s after each failure, also when a node is back.
 func (p *port) appendRemote(to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	kind, limit := KindAppend, appendLimit
 	if isHeartbeat(req) {
-		kind, limit = KindBeat, voteLimit
+		b, err := p.send(to, KindBeat, voteLimit, encodeAppend(p.drive(), req, part{}, 0, 0))
+		if err != nil {
+			return err
+		}
+		p.reached.notify()
+		return p.appended(to, b, resp)
 	}
 	for _, part := range parts(req) {
-		b, err := p.send(to, kind, limit, encodeAppend(p.drive(), req, part, 0, 0))
+		b, err := p.sendEntries(to, req.Term, encodeAppend(p.drive(), req, part, 0, 0))
 		if err != nil {
 			return err
 		}
@@ -64,6 +69,35 @@ func (p *port) appendRemote(to raft.ServerAddress, req *raft.AppendEntriesReques
 		}
 	}
 	return nil
+}
+
+// sendEntries sends entries until they are answered, for as long as the replica leads in
+// the term and the other one is a member.
+func (p *port) sendEntries(to raft.ServerAddress, term uint64, msg []byte) ([]byte, error) {
+	for {
+		wait := p.reached.wait()
+		b, err := p.send(to, KindAppend, appendLimit, msg)
+		n := p.node.Load()
+		if err == nil || p.isCut() || n == nil || !n.leads() || n.raft.CurrentTerm() != term || !n.knows(to) {
+			return b, err
+		}
+		select {
+		case <-wait: // some node answered a heartbeat
+		case <-time.After(time.Second):
+		case <-p.alive.Load().ctx.Done():
+			return nil, errUnreachable
+		}
+	}
+}
+
+// knows reports whether a replica is in the latest configuration.
+func (n *node) knows(addr raft.ServerAddress) bool {
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		if s.Address == addr {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *port) appended(to raft.ServerAddress, b []byte, resp *raft.AppendEntriesResponse) error {

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"github.com/hashicorp/raft"
 
 	"twofold/internal/errs"
@@ -254,7 +256,9 @@ func TestSharedReplace(t *testing.T) {
 	lost.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	to.mu.Lock()
 	to.dirs = append(to.dirs, fresh)
+	to.mu.Unlock()
 	if err := to.group().Replace(ctx, lost.dirs[0].Drive, fresh); err != nil {
 		t.Fatal(err)
 	}
@@ -399,4 +403,118 @@ func TestSharedTwoEach(t *testing.T) {
 		t.Errorf("n is %d", n)
 	}
 	f.sameEverywhere(t)
+}
+
+// TestSharedStatus: the leading node knows every member and when it answered.
+func TestSharedStatus(t *testing.T) {
+	f := startFabric(t, 1, 1, 1)
+	f.apply("n")
+	gone := f.follower()
+	gone.stop()
+	l := f.leader().group()
+	wait(t, 20*time.Second, "the lost member is known to be silent", func() bool {
+		s := l.Status()
+		if len(s.Members) != 3 || s.Voters != 3 || s.Live != 2 || s.Bearable != 0 || !s.Quorum {
+			return false
+		}
+		for _, m := range s.Members {
+			lost := m.Drive == gone.dirs[0].Drive
+			if !m.Voter || lost != (m.Contact > testPromise) || m.Leader != (m.Drive == s.Leader) || m.Last == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestSharedLinearizable cuts nodes off, one way or both, delays messages and hands
+// over, and checks the history of increments and reads through all nodes.
+func TestSharedLinearizable(t *testing.T) {
+	f := startFabric(t, 1, 1, 1)
+	h := &opHistory{start: time.Now()}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for client := range 9 {
+		p := f.nodes[client%3]
+		wg.Go(func() { h.client(p, client, stop) })
+	}
+	rounds := 0
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); rounds++ {
+		i, j := rand.IntN(3), rand.IntN(3)
+		switch rand.IntN(4) {
+		case 0:
+			f.isolate(i)
+		case 1:
+			f.oneWay(i, j, true)
+		case 2:
+			f.slow(30 * time.Millisecond)
+		case 3:
+			if p := f.leading(); p != nil {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				if err := p.group().HandOver(ctx); err != nil {
+					t.Log(err)
+				}
+				cancel()
+			}
+		}
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+		f.heal()
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+	}
+	wait(t, 20*time.Second, "something is done", func() bool { return h.size() > 100 })
+	close(stop)
+	wg.Wait()
+	t.Logf("%d operations, %d rounds", h.size(), rounds)
+	if res := porcupine.CheckOperationsTimeout(counterModel, h.ops, 30*time.Second); res != porcupine.Ok {
+		t.Errorf("the history is %s", res)
+	}
+	f.sameEverywhere(t)
+}
+
+// opHistory is what clients did to a counter, for porcupine.
+type opHistory struct {
+	start time.Time
+	mu    sync.Mutex
+	ops   []porcupine.Operation // guarded by mu
+}
+
+func (h *opHistory) size() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ops)
+}
+
+// client reads and increments at one node, whether it leads or not, until stop.
+func (h *opHistory) client(p *peer, client int, stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(1+rand.IntN(4)) * time.Millisecond):
+		}
+		op := porcupine.Operation{ClientId: client, Input: "read", Call: int64(time.Since(h.start))}
+		var err error
+		if client%2 == 0 {
+			op.Input = "incr"
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(20+rand.IntN(2000))*time.Millisecond)
+			var res *metadata.Result
+			if res, err = p.group().Apply(ctx, incr("n")); err == nil {
+				op.Output = int(res.ID)
+			}
+			cancel()
+		} else {
+			op.Output, err = counter(p.group(), "n")
+		}
+		op.Return = int64(time.Since(h.start))
+		switch {
+		case errs.Is(err, errs.UnknownOutcome) && op.Input == "incr":
+			op.Output, op.Return = -1, int64(time.Hour)
+			client += 1000 // a client waits for its answers; this one never gets one
+		case err != nil:
+			continue // certainly not done
+		}
+		h.mu.Lock()
+		h.ops = append(h.ops, op)
+		h.mu.Unlock()
+	}
 }

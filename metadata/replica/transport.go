@@ -78,6 +78,7 @@ type port struct {
 
 	// Of messages over the wire:
 	streams atomic.Uint64        // pipelines to other processes so far
+	reached broadcast            // another process answered a heartbeat
 	alive   atomic.Pointer[life] // ends with severed, and with closed
 	pledge  *pledge              // nil without a wire
 	node    atomic.Pointer[node] // set when its raft instance is there
