@@ -156,6 +156,7 @@ func (c *Client) try(ctx context.Context, round int) (*link, error) {
 	}
 	if err != nil {
 		conn.Close()
+		c.nodes.leads("") // it may have lost that meanwhile
 		return nil, err
 	}
 	c.locks.attached(began)

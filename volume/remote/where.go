@@ -15,14 +15,13 @@ import (
 type Where struct {
 	Nodes   []string // URLs of all nodes, this one's as well
 	Leading string   // of the one that leads; "" where that is not known
-	Here    bool     // this node leads, and takes sessions
 }
 
 // whereAns is Where on the wire.
 type whereAns struct {
 	Nodes   []string `cbor:"1,keyasint,omitempty"`
 	Leading string   `cbor:"2,keyasint,omitempty"`
-	Here    bool     `cbor:"3,keyasint,omitempty"`
+	Here    bool     `cbor:"3,keyasint,omitempty"` // this node leads, and takes sessions
 }
 
 // Door lets mounts in at one of several nodes, for the life of its process: to a Server while
@@ -77,7 +76,8 @@ var _ rpc.Handler = (*caller)(nil)
 func (c *caller) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 	if r.Method == mWhere {
 		w := c.door.where()
-		return rpc.Answer{Header: whereAns{w.Nodes, w.Leading, c.door.server() != nil}}, nil
+		srv := c.door.server()
+		return rpc.Answer{Header: whereAns{w.Nodes, w.Leading, srv != nil && srv.sessions.Leads()}}, nil
 	}
 	p := c.peer(r.Method == mBegin || r.Method == mResume)
 	if p == nil {
