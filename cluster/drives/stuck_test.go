@@ -3,11 +3,13 @@ package drives
 import (
 	"bytes"
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"twofold"
+	"twofold/cluster/rpc"
 	"twofold/engine"
 	"twofold/engine/drive"
 	"twofold/engine/drive/drivetest"
@@ -252,5 +254,111 @@ func TestManyWriters(t *testing.T) {
 	got := 0
 	if err := d.Walk(ctx, twofold.BlobID{}, func(twofold.BlobID) error { got++; return nil }); err != nil || got != maxLarge {
 		t.Errorf("%d shards, %v; want %d", got, err, maxLarge)
+	}
+}
+
+// TestCrowdedConnection: shards that share a connection with room for few of their calls
+// do not keep each other out: no call waits at the server for one that can't get there.
+func TestCrowdedConnection(t *testing.T) {
+	t.Parallel()
+	ctx, c := t.Context(), twofold.NewUUID()
+	l := local(t, c)
+	rc := config(t)
+	rc.Limits = rpc.Limits{Payload: maxWrite, Bytes: maxWrite, Calls: 1 << 10}
+	n := newNodeOf(t, rc, 0, ServerOptions{}, Options{Deadline: time.Minute}, l)
+	id := l.ID()
+	var wg sync.WaitGroup
+	for i := range 12 { // each at a drive of its own, as it seems
+		node, err := NewNode(n.link, Options{Deadline: time.Minute, Control: n.link})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer node.Close()
+		d := node.Drive(id, "")
+		if err := node.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if _, err := drivetest.Put(ctx, d, drivetest.Header(c, blob(i)), 10*largeBuf, 1, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// late takes its time before a call is on its way, and counts those that are not.
+type late struct {
+	Caller
+	waiting, most atomic.Int64
+}
+
+func (l *late) Call(ctx context.Context, c *rpc.Call) (int, error) {
+	if c.Method == mWrite {
+		l.most.Store(max(l.most.Load(), l.waiting.Add(1)))
+		sent := c.Sent
+		c.Sent = func() { l.waiting.Add(-1); sent() }
+		time.Sleep(5 * time.Millisecond)
+	}
+	return l.Caller.Call(ctx, c)
+}
+
+// TestNoCallOvertakes: a shard's calls enter the connection one after the other, although
+// several are under way.
+func TestNoCallOvertakes(t *testing.T) {
+	c := twofold.NewUUID()
+	l := local(t, c)
+	way := &late{Caller: newNode(t, -1, ServerOptions{}, Options{}, l).link}
+	n, err := NewNode(way, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	d := n.Drive(l.ID(), "")
+	if err := n.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := drivetest.Put(t.Context(), d, drivetest.Header(c, blob(1)), 20*largeBuf, 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	if most := way.most.Load(); most != 1 {
+		t.Errorf("%d calls of a shard waited for the connection at a time", most)
+	}
+}
+
+// TestCommitIsAnsweredBehindTheDrives: also where the shard is one call.
+func TestCommitIsAnsweredBehindTheDrives(t *testing.T) {
+	ctx, c := t.Context(), twofold.NewUUID()
+	l := local(t, c)
+	f := &fake{Drive: l}
+	n := newNode(t, -1, ServerOptions{}, Options{Deadline: time.Minute}, f)
+	d := n.remote(l.ID())
+	for i, size := range []int64{10, 20 * largeBuf} {
+		at, goOn := make(chan struct{}), make(chan struct{})
+		f.set(func(_ context.Context, op string) error {
+			if op == "commit" {
+				close(at)
+				<-goOn
+			}
+			return nil
+		})
+		var committed atomic.Bool
+		ended := make(chan error)
+		go func() {
+			_, err := drivetest.Put(ctx, d, drivetest.Header(c, blob(i)), size, 1, "")
+			committed.Store(true)
+			ended <- err
+		}()
+		<-at
+		if _, err := d.Stat(ctx, blob(9)); !errs.Is(err, errs.NotFound) { // time for an answer to overtake
+			t.Error(err)
+		}
+		if committed.Load() {
+			t.Errorf("%d bytes are committed before the drive did it", size)
+		}
+		close(goOn)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
