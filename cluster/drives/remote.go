@@ -156,7 +156,10 @@ func (d *Remote) reserve(ctx context.Context, limit time.Duration, c *call) erro
 	if ctx.Err() != nil {
 		return errs.E(c.op, errs.Canceled, context.Cause(ctx))
 	}
-	return errs.Newf(c.op, errs.Unavailable, "%s has %d calls under way and none ended in %v", d, maxCalls, limit)
+	if !d.n.up() {
+		return errs.Newf(c.op, errs.Unavailable, "%s went down", d.n.opt.Name)
+	}
+	return errs.Newf(c.op, errs.Unavailable, "%s has up to %d calls under way and none ended in %v", d, maxCalls, limit)
 }
 
 // wait waits for a call that start began.

@@ -67,11 +67,17 @@ type node struct {
 // take each way, negative for no proxy.
 func newNode(t testing.TB, delay time.Duration, so ServerOptions, o Options, ds ...drive.Drive) *node {
 	t.Helper()
+	return newNodeOf(t, config(t), delay, so, o, ds...)
+}
+
+// newNodeOf is newNode with a server of a configuration.
+func newNodeOf(t testing.TB, rc rpc.Config, delay time.Duration, so ServerOptions, o Options, ds ...drive.Drive) *node {
+	t.Helper()
 	n := &node{t: t, server: NewServer(so)}
 	for _, d := range ds {
 		n.server.Add(d)
 	}
-	rs, err := rpc.NewServer(config(t), func(*rpc.Conn) (rpc.Handler, error) { return toNode{n.server}, nil })
+	rs, err := rpc.NewServer(rc, func(*rpc.Conn) (rpc.Handler, error) { return toNode{n.server}, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
