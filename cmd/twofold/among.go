@@ -34,8 +34,8 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	defer away.Close()
 	f.away = away
 	f.door = remote.NewDoor(func() remote.Where {
-		leading, here, _ := where()
-		return remote.Where{Nodes: urls(set), Leading: leading, Here: here}
+		leading, _, _ := where()
+		return remote.Where{Nodes: urls(set), Leading: leading}
 	}, f.log)
 	o.Cluster = &node.Cluster{Topology: set.topo, Self: set.self, Peers: p, Views: f}
 	failed := make(chan error, 1)
