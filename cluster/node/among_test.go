@@ -68,7 +68,7 @@ func TestInspectNamesNodeAndPath(t *testing.T) {
 		}, "%s holds files that are not Twofold's"},
 		"another node's drive": {func(t *testing.T, own, others []placement.Drive) {
 			formatAs(t, a, own[0].Path, others[0])
-		}, "%s is drive 1 of set 0/0, and the command line has that one on another node"},
+		}, "%s is drive 1 of set 1/1, and the command line has that one on another node"},
 		"another store's drive": {func(t *testing.T, own, _ []placement.Drive) {
 			formatAs(t, a, own[0].Path, own[0])
 			formatAs(t, b, own[1].Path, own[1])

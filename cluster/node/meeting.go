@@ -233,7 +233,7 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 		}
 		for _, d := range reports[i].Drives {
 			if d.Why != "" {
-				waits = append(waits, fmt.Sprintf("for drive %d of set %d/%d on %s: %s", d.Index+1, d.Pool, d.Set, n.url(i), d.Why))
+				waits = append(waits, fmt.Sprintf("for drive %d of set %s on %s: %s", d.Index+1, twofold.SetID{Pool: d.Pool, Set: d.Set}, n.url(i), d.Why))
 			}
 		}
 	}
