@@ -25,9 +25,10 @@ type Cluster struct {
 type Views interface {
 	// Lead: the store is open here. It returns at once.
 	Lead(l *Leading)
-	// Unlead: it is not any more, and whatever is under way at it fails. It returns when
-	// nothing new comes to it.
+	// Unlead: it is about to end. It returns at once, and nothing new comes to it then.
 	Unlead(l *Leading)
+	// Closed: it has ended, and whatever is under way at it fails.
+	Closed(l *Leading)
 }
 
 // Methods between nodes, of protocol version 1 (peers have 100 to 119, drives 120 to

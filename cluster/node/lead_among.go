@@ -127,6 +127,7 @@ func (n *Node) leadTerm(term uint64, found bool) {
 	orderly := n.ctx.Err() != nil && n.leadsIn(term)
 	n.leads.cur.Store(nil)
 	n.opts.Cluster.Views.Unlead(l)
+	defer n.opts.Cluster.Views.Closed(l)
 	if orderly {
 		closing, cancel := context.WithTimeout(context.Background(), closeLimit)
 		defer cancel()

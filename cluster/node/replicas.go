@@ -123,6 +123,18 @@ func (l *Leading) foundReplicas(ctx context.Context) {
 	}
 }
 
+// fewReplicas reports whether there are less replicas than a majority of those that there
+// are to be: then the store was about to be founded when its first node stopped.
+func (l *Leading) fewReplicas() bool {
+	voters := 0
+	for _, m := range l.members() {
+		if m.Voter {
+			voters++
+		}
+	}
+	return voters < placement.Majority(l.n.opts.Layout.ReplicaCount())
+}
+
 // foundLimit is how long a new store waits for all of its replicas.
 const foundLimit = 30 * time.Second
 

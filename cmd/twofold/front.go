@@ -38,6 +38,7 @@ type front struct {
 	calls *rpc.Server
 	http  *http.Server
 	cur   atomic.Pointer[views]
+	past  *views // between Unlead and Closed
 }
 
 // views are the store's two views and its operators' one, while it is open here.
@@ -77,20 +78,25 @@ func (f *front) Lead(l *node.Leading) {
 	}
 }
 
-// Unlead implements node.Views. What is under way fails by itself, because the volume has
-// ended.
+// Unlead implements node.Views.
 func (f *front) Unlead(*node.Leading) {
 	if f.door != nil {
 		f.door.Serve(nil)
 	}
-	v := f.cur.Swap(nil)
-	if v == nil {
+	f.past = f.cur.Swap(nil)
+}
+
+// Closed implements node.Views. Mounts are not answered any more; S3 requests fail by
+// themselves, because the volume has ended.
+func (f *front) Closed(*node.Leading) {
+	if f.past == nil {
 		return
 	}
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	v.mounts.Close(over)
-	v.s3.Close()
+	f.past.mounts.Close(over)
+	f.past.s3.Close()
+	f.past = nil
 }
 
 // accept takes a connection by its peer's role.
