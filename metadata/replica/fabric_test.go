@@ -162,7 +162,7 @@ func (f *fabric) pass(ctx context.Context, from, to *peer) error {
 	f.mu.Unlock()
 	if cut {
 		select { // as long as it takes to find out that nobody answers
-		case <-time.After(time.Second):
+		case <-time.After(300 * time.Millisecond):
 		case <-ctx.Done():
 		}
 		return errs.E("fabric", errs.Unavailable, ctx.Err())

@@ -183,6 +183,9 @@ func (n *node) config() *raft.Config {
 	c.HeartbeatTimeout = n.opts.HeartbeatTimeout
 	c.ElectionTimeout = n.opts.HeartbeatTimeout
 	c.LeaderLeaseTimeout = n.opts.HeartbeatTimeout
+	if n.opts.Wire != nil {
+		c.LeaderLeaseTimeout -= time.Microsecond // leaves room for node.hurry
+	}
 	c.CommitTimeout = 100 * time.Millisecond
 	c.MaxAppendEntries = 128 // commands may be large
 	c.BatchApplyCh = true

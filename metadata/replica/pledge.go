@@ -104,3 +104,14 @@ func (p *pledge) endVote() {
 	defer p.mu.Unlock()
 	p.voting--
 }
+
+// lapsed is when the latest promise ended, if it has and no later one was made; false:
+// none was made, or the replica is bound still.
+func (p *pledge) lapsed() (ago, at time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until == 0 || p.boundLocked() {
+		return 0, 0, false
+	}
+	return p.clock().mono - p.until, p.until, true
+}
