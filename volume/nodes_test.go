@@ -190,9 +190,9 @@ func (s *site) guest(t *testing.T, endpoints ...string) *guest {
 	g.c = c
 	close(g.ready)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		_ = c.Close(ctx)
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = c.Close(ended) // where the test has not
 	})
 	return g
 }
@@ -200,15 +200,17 @@ func (s *site) guest(t *testing.T, endpoints ...string) *guest {
 func (g *guest) Recall(ctx context.Context, ino twofold.Ino, token uint64) error {
 	<-g.ready
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	d := g.dirty[ino]
+	g.mu.Unlock()
 	if d == nil || d.token != token {
 		return nil
 	}
 	if _, err := g.c.Write(ctx, ino, api.Write{Token: token, Segments: d.segs, Size: d.size}); err != nil {
 		g.t.Errorf("flush: %v", err)
 	}
+	g.mu.Lock() // until now the lease is held, also for a server that asks meanwhile
 	delete(g.dirty, ino)
+	g.mu.Unlock()
 	return g.c.ReleaseWrite(ctx, ino, token)
 }
 
@@ -216,11 +218,7 @@ func (g *guest) Invalidate(context.Context, []api.Stale) error { return nil }
 func (g *guest) Lost(err error)                                { g.t.Errorf("a session is lost: %v", err) }
 
 func (g *guest) Held() (h api.Held) {
-	// A flush under way has the lock, and waits for the connection: its lease is held.
-	for !g.mu.TryLock() {
-		g.t.Helper()
-		time.Sleep(time.Millisecond)
-	}
+	g.mu.Lock()
 	defer g.mu.Unlock()
 	for ino, d := range g.dirty {
 		h.Writes = append(h.Writes, api.HeldWrite{Ino: ino, Token: d.token})
@@ -417,5 +415,10 @@ func TestMountsFollowTheLeader(t *testing.T) {
 	}
 	if there != made {
 		t.Errorf("%d files of %d", there, made)
+	}
+	for _, g := range []*guest{a, b} {
+		if err := g.c.Close(ctx); err != nil {
+			t.Errorf("the end of a session: %v", err)
+		}
 	}
 }

@@ -153,6 +153,7 @@ type store struct {
 	open      atomic.Bool // as volume/lease.Table.Ready
 	delegate  atomic.Bool // locks, to sessions that are alone with an inode
 	lockCalls atomic.Int64
+	deposed   atomic.Bool
 }
 
 // record is what the store keeps of a session for good.
@@ -200,7 +201,7 @@ func (st *store) crash() {
 	st.locks = st.newLocks()
 }
 
-func (st *store) Leads() bool { return true }
+func (st *store) Leads() bool { return !st.deposed.Load() }
 
 func (st *store) Begin(_ context.Context, node string, holder api.Holder) (Session, error) {
 	st.mu.Lock()
