@@ -129,7 +129,7 @@ func (v *Volume) nop(ctx context.Context) error {
 	seq := v.seqs.next()
 	defer v.seqs.done(seq)
 	_, err := v.Meta.Apply(ctx, &metadata.Command{
-		Op: metadata.OpNop, Session: v.writer, Seq: seq, Acked: v.seqs.acked(), Now: twofold.Now(), Body: metadata.Nop{},
+		Op: metadata.OpNop, Session: v.writer, Seq: seq, Acked: v.seqs.acked(), Now: v.now(), Body: metadata.Nop{},
 	})
 	return err
 }

@@ -75,7 +75,7 @@ func runQuota(f *quotaFlags, out io.Writer, args []string) error {
 		set = true
 	}
 	src, err := parseSource(f.endpoint)
-	if err != nil || src.bucket != "" {
+	if err != nil || src.bucket != "" || len(src.hosts()) != 1 {
 		return usage("--endpoint %s: it looks like http://HOST:PORT", f.endpoint)
 	}
 	secret, err := f.secret()

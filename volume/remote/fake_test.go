@@ -200,6 +200,8 @@ func (st *store) crash() {
 	st.locks = st.newLocks()
 }
 
+func (st *store) Leads() bool { return true }
+
 func (st *store) Begin(_ context.Context, node string, holder api.Holder) (Session, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -261,6 +263,7 @@ func (s *fakeSession) Cache() time.Duration {
 	s.caches = true
 	return time.Minute
 }
+func (s *fakeSession) LeaseTerm() time.Duration { return time.Minute }
 func (s *fakeSession) Homes() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -451,7 +454,7 @@ func (m *mount) losses() int {
 
 func dialNode(t testing.TB, addr string, m *mount) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
+	c, err := Dial(t.Context(), Options{Endpoints: []string{addr}, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
