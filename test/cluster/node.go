@@ -31,7 +31,8 @@ type Node struct {
 	Env    []string   // more environment of it
 
 	shell  *launcher
-	server int // process id of the server (the supervisor), 0: none was started
+	server int   // process id of the server (the supervisor), 0: none was started
+	from   int64 // where its log begins
 }
 
 func newNode(t testing.TB, number int, name, root string) *Node {
@@ -90,6 +91,9 @@ func (n *Node) Serve(drives ...string) {
 	n.t.Helper()
 	args := append([]string{harness.Binary(n.t), "server", "--address", ":9000"}, n.Flags...)
 	var err error
+	if st, err := os.Stat(filepath.Join(n.Dir, "log")); err == nil {
+		n.from = st.Size()
+	}
 	if n.server, err = n.shell.start(filepath.Join(n.Dir, "log"), n.environ(), append(args, drives...)); err != nil {
 		n.t.Fatalf("%s: starting the server: %v", n.Name, err)
 	}
@@ -189,6 +193,12 @@ func (n *Node) Mounts() []int { return n.running("mount") }
 func (n *Node) Log() string {
 	b, _ := os.ReadFile(filepath.Join(n.Dir, "log"))
 	return string(b[max(0, len(b)-16<<10):])
+}
+
+// Said is what was printed on the node since its server was started.
+func (n *Node) Said() string {
+	b, _ := os.ReadFile(filepath.Join(n.Dir, "log"))
+	return string(b[min(n.from, int64(len(b))):])
 }
 
 func (n *Node) await(what string, is func() bool) {
