@@ -68,6 +68,16 @@ func (a *applier) apply(c *metadata.Command) (*metadata.Result, error) {
 	if res, err := a.before(w, c); res != nil || err != nil {
 		return res, err
 	}
+	if c.Writer != c.Session {
+		// A late copy from a server that was replaced says nothing about the command: the
+		// mount that it belongs to sends it by the next server, under the same number.
+		var r *refusal
+		if err := a.fenced(c); errors.As(err, &r) {
+			return failed(r), nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
 	res, err := a.run(c)
 	if err != nil || res.Unguarded != nil {
 		return res, err // an unguarded one comes again

@@ -102,6 +102,28 @@ func TestFenced(t *testing.T) {
 	r.check()
 }
 
+// TestLateCopyFromAnEndedWriter: what a server that was replaced still sends for a mount does
+// not take the number from it.
+func TestLateCopyFromAnEndedWriter(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket("b")
+	old, next := r.begin(2), r.begin(3)
+	put := func(w twofold.SessionID) metadata.Result {
+		return r.raw(&metadata.Command{Op: metadata.OpPutObject, Session: r.session, Seq: 1000, Writer: w, Body: metadata.PutObject{
+			Bucket: b.ID, Key: "k", Content: metadata.Content{Size: 1}, Extents: []metadata.Extent{{Len: 1, Data: []byte("x")}}}})
+	}
+	r.ok(metadata.OpEndSession, metadata.EndSession{ID: old})
+	r.mustFail(errs.Fenced, put(old))
+	first := put(next)
+	if first.Failed {
+		t.Fatal("refused by what the old server sent:", first)
+	}
+	if res := put(old); res.Failed || res.Inode.Ino != first.Inode.Ino {
+		t.Fatal("a copy of what was done is answered as that:", res)
+	}
+	r.check()
+}
+
 func TestSessionLife(t *testing.T) {
 	r := newRig(t)
 	s := r.begin(9)

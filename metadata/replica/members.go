@@ -39,7 +39,11 @@ func (g *Group) keep() {
 		}
 		g.watch(time.Now())
 		g.bury()
-		g.repair()
+		if g.net.wire != nil {
+			g.tend()
+		} else {
+			g.repair()
+		}
 	}
 }
 

@@ -88,16 +88,23 @@ type recall struct {
 }
 
 // NewTable returns a table that is not ready: see Ready. A holder is given term to
-// answer a recall after it was heard of last. Tokens start above any that an
-// earlier process gave: they are taken from the clock.
+// answer a recall after it was heard of last. Tokens start at 1: see TokensFrom.
 func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table {
 	return &Table{
 		term: term, log: log, done: done, ready: make(chan struct{}), patience: max(2*term, minPatience), stuck: stuckAfter,
-		inodes:    map[twofold.Ino]*state{},
-		released:  map[twofold.Ino]uint64{},
-		readers:   newReaders(),
-		lastToken: uint64(time.Now().UnixNano()),
+		inodes:   map[twofold.Ino]*state{},
+		released: map[twofold.Ino]uint64{},
+		readers:  newReaders(),
 	}
+}
+
+// TokensFrom has the next tokens be above last, which is that of all that earlier servers
+// gave: what a holder of theirs sends late is of no lease of this table. Call it before any
+// is granted.
+func (t *Table) TokensFrom(last uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastToken = max(t.lastToken, last)
 }
 
 // Ready opens the table: from now on an inode that is not in it has no lease.

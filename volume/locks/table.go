@@ -71,8 +71,16 @@ type holdings struct {
 func New(o Options) *Table {
 	return &Table{
 		Options: o, inodes: map[twofold.Ino]*inode{}, sessions: map[twofold.SessionID]*holdings{},
-		lastToken: uint64(time.Now().UnixNano()), met: map[twofold.Ino]time.Time{},
+		met: map[twofold.Ino]time.Time{},
 	}
+}
+
+// TokensFrom has the next tokens be above last, as those of earlier servers are not. Call it
+// before any is given.
+func (t *Table) TokensFrom(last uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastToken = max(t.lastToken, last)
 }
 
 func (t *Table) inodeOf(ino twofold.Ino) *inode {

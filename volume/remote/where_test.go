@@ -1,0 +1,167 @@
+package remote
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"twofold/cluster/rpc"
+	"twofold/volume/api"
+)
+
+// doorNode is a node that may lead, or not. Its network can be frozen: then it is as if the
+// process were paused.
+type doorNode struct {
+	addr   string
+	door   *Door
+	frozen atomic.Pointer[chan struct{}] // until it is closed; nil: it is not
+}
+
+type freezing struct {
+	net.Listener
+	n *doorNode
+}
+
+type freezingConn struct {
+	net.Conn
+	n *doorNode
+}
+
+func (l freezing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return freezingConn{c, l.n}, err
+}
+
+func (c freezingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if f := c.n.frozen.Load(); f != nil {
+		<-*f
+	}
+	return n, err
+}
+
+func startDoor(t *testing.T, where func() Where) *doorNode {
+	t.Helper()
+	n := &doorNode{door: NewDoor(where, quiet())}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr = l.Addr().String()
+	srv, err := rpc.NewServer(rpc.Config{Secret: secret(t), Logger: quiet()}, n.door.Accept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := &http.Server{Handler: srv.Wrap(http.NotFoundHandler())}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = hs.Serve(freezing{l, n}) })
+	t.Cleanup(func() {
+		_ = hs.Close()
+		srv.Close()
+		wg.Wait()
+	})
+	return n
+}
+
+func serveStore(t *testing.T, st *store) *Server {
+	srv := NewServer(st, quiet())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		srv.Close(ctx)
+	})
+	return srv
+}
+
+func dialDoors(t *testing.T, endpoints ...string) *Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := Dial(ctx, Options{
+		Endpoints: endpoints, Secret: secret(t), Holder: &mount{}, Logger: quiet(), KeepAlive: 100 * time.Millisecond,
+		Transport: rpc.Config{PingInterval: time.Hour, PingTimeout: 2 * time.Hour}, // it has to be found out otherwise
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = c.Close(ctx)
+	})
+	return c
+}
+
+// TestPausedLeaderIsLeft: a mount that was given one node finds another when that one stops to
+// answer, with its connections open and new ones made.
+func TestPausedLeaderIsLeft(t *testing.T) {
+	st := newStore(newCounter().hook)
+	var all []string
+	where := func() Where { return Where{Nodes: all} }
+	nodes := []*doorNode{startDoor(t, where), startDoor(t, where), startDoor(t, where)}
+	for _, n := range nodes {
+		all = append(all, "http://"+n.addr)
+	}
+	nodes[1].door.Serve(serveStore(t, st))
+	c := dialDoors(t, nodes[0].addr) // which does not lead, and knows only that there are others
+	if _, err := c.Open(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	id := c.SessionID()
+
+	frozen := make(chan struct{})
+	defer close(frozen)
+	nodes[1].frozen.Store(&frozen)
+	st.crash() // the next one knows nothing
+	nodes[2].door.Serve(serveStore(t, st))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, _, err := c.Create(ctx, 2, "f", api.Create{Type: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if c.SessionID() != id {
+		t.Error("it is another session")
+	}
+	if pins := st.session(id).held.Opens; len(pins) != 1 || pins[0].Ino != 5 {
+		t.Errorf("the next leader was told of %v", pins)
+	}
+}
+
+// TestNothingIsSaidUnproven: what a server remembers is not told where another may have taken over;
+// the connection is closed.
+func TestNothingIsSaidUnproven(t *testing.T) {
+	cnt := newCounter()
+	st := newStore(cnt.hook)
+	var all []string
+	n := startDoor(t, func() Where { return Where{Nodes: all} })
+	all = []string{n.addr}
+	n.door.Serve(serveStore(t, st))
+	c := dialDoors(t, n.addr)
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	st.deposed.Store(true)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.AcquireWrite(context.Background(), 5)
+		done <- err
+	}()
+	select {
+	case <-l.conn.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("the connection stays")
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("answered: %v", err)
+	default:
+	}
+	st.deposed.Store(false)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
