@@ -31,6 +31,9 @@ import (
 // killed keeps others waiting.
 const guardEvery = time.Second
 
+// dyingTime is more than a process that is killed needs to end.
+const dyingTime = 200 * time.Millisecond
+
 // Guard starts the guard: a command that calls RunGuard with the arguments behind those
 // given. It ends by itself. Without CAP_SYS_ADMIN it could not abort anything, and none is
 // started.
@@ -60,9 +63,12 @@ func (s *Server) Guard(command ...string) error {
 	return nil
 }
 
-// RunGuard waits until the process that called Guard ends, or is killed and can't, and
-// aborts the connection of its mount if that is still there. The mount stays where it is,
-// and everything in it is ENOTCONN: what lies under it is not for the programs that use it.
+// RunGuard waits until the process that called Guard ends, or is killed and can't: then it
+// aborts the connection of its mount. The mount stays where it is, and everything in it is
+// ENOTCONN: what lies under it is not for the programs that use it.
+//
+// Of a process that has ended the kernel has closed the connection. At its path there may be
+// another mount already, with the device number of the old one: that is left alone.
 func RunGuard(args []string) error {
 	const op = "fusefs.RunGuard"
 	if len(args) != 3 {
@@ -73,16 +79,28 @@ func RunGuard(args []string) error {
 		return errs.E(op, errs.Invalid, err)
 	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	for os.Getppid() == parent && !ending(parent) {
+	for os.Getppid() == parent {
+		if held(parent) {
+			time.Sleep(dyingTime)
+			if os.Getppid() == parent && held(parent) {
+				return abort(args[1], args[2])
+			}
+		}
 		time.Sleep(guardEvery)
 	}
-	return abort(args[1], args[2])
+	return nil
 }
 
-// ending reports whether a process has ended, but for threads that can't, or is about to.
-func ending(pid int) bool {
+// held reports whether a process was killed and has threads that have not ended.
+func held(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err != nil || bytes.Contains(b, []byte("\nState:\tZ")) || bytes.Contains(b, []byte("\nState:\tX")) || fatalPending(b)
+	if err != nil {
+		return false
+	}
+	if bytes.Contains(b, []byte("\nState:\tZ")) { // its first thread has ended
+		return !bytes.Contains(b, []byte("\nThreads:\t1\n"))
+	}
+	return fatalPending(b)
 }
 
 // abort aborts the connection of the mount of a device at a path. umount2(2) with MNT_FORCE
