@@ -16,7 +16,7 @@ import (
 const blockSize = 128 << 10
 
 // entryOut answers with what a name stands for. The kernel may keep the entry while it is
-// leased, but not the attributes.
+// leased, but not the attributes, unless others say so (lookedUp, letKeep).
 func (f *fsys) entryOut(dir twofold.Ino, name string, a api.Attr, out *fuse.EntryOut) {
 	out.NodeId = uint64(a.Ino)
 	out.SetEntryTimeout(f.cache.grantName(dir, name, a.Ino))
@@ -34,6 +34,10 @@ func (f *fsys) lookedUp(dir twofold.Ino, name string, a api.Attr, m uint64, out 
 // moment m: not at all while this mount decides about size and times, while the content is
 // about to change, while the kernel may have pages or an ACL of before.
 func (f *fsys) attrTimeout(a api.Attr, m uint64) time.Duration {
+	return f.timeoutBy(f.cache.grantAttr, a, m)
+}
+
+func (f *fsys) timeoutBy(grant func(api.Attr, uint64) time.Duration, a api.Attr, m uint64) time.Duration {
 	n := f.known(a.Ino)
 	if n != nil {
 		defer f.unref(n)
@@ -48,7 +52,7 @@ func (f *fsys) attrTimeout(a api.Attr, m uint64) time.Duration {
 		go f.tellACL(a.Ino)
 		return 0
 	}
-	d := f.cache.grantAttr(a, m)
+	d := grant(a, m)
 	if n != nil && d > 0 {
 		n.paging.given(d)
 	}

@@ -47,6 +47,7 @@ type cacheLimits struct {
 	names   int           // 128Ki, of about 150 bytes
 	content int64         // bytes of contents: 64 MiB
 	name    time.Duration // the kernel may keep a name for: maxNameTimeout
+	arrival time.Duration // an answer to CREATE is waited for at most: arrivalSlack
 }
 
 // maxContent is the longest file whose content is kept.
@@ -65,6 +66,9 @@ type cachedInode struct {
 	attr   api.Attr
 	kernel time.Time // until then the kernel may answer with attributes
 	grants uint64    // cache.grants of the last time it was given them
+
+	unarrived bool          // CREATE has answered with them, and the kernel may not have the answer yet
+	arrival   chan struct{} // closed when it has; nil while nobody waits for that
 
 	content content       // where there is a body: the whole, while valid
 	body    *list.Element // in cache.contents
@@ -98,7 +102,7 @@ type cachedName struct {
 func newCache(until func() time.Time) *cache {
 	c := &cache{
 		until:    until,
-		max:      cacheLimits{64 << 10, 128 << 10, 64 << 20, maxNameTimeout},
+		max:      cacheLimits{64 << 10, 128 << 10, 64 << 20, maxNameTimeout, arrivalSlack},
 		inodes:   make(map[twofold.Ino]*cachedInode),
 		unwanted: make(map[twofold.Ino]struct{}),
 		acls:     make(map[twofold.Ino]*keptACL),

@@ -29,24 +29,25 @@ type request struct {
 	grace  time.Duration
 	mount  context.Context
 
-	over chan struct{} // closed by end
-
 	mu    sync.Mutex    // guards what follows
 	done  chan struct{} // made by the first Done
+	over  chan struct{} // likewise; closed by end
 	timer *time.Timer   // of watch, from then on
+	ended bool          // nothing is watched any more
 }
 
 var _ context.Context = (*request)(nil)
 
 func (f *fsys) request(cancel <-chan struct{}, caller uint32, grace time.Duration) *request {
-	return &request{cancel: cancel, caller: caller, grace: grace, mount: f.ctx, over: make(chan struct{})}
+	return &request{cancel: cancel, caller: caller, grace: grace, mount: f.ctx}
 }
 
 func (r *request) end() {
-	close(r.over)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.timer != nil {
+	r.ended = true
+	if r.timer != nil { // most requests wait for nothing
+		close(r.over)
 		r.timer.Stop()
 	}
 }
@@ -56,7 +57,10 @@ func (r *request) Done() <-chan struct{} {
 	defer r.mu.Unlock()
 	if r.done == nil {
 		r.done = make(chan struct{})
-		r.timer = time.AfterFunc(watchAfter, r.watch)
+		if !r.ended {
+			r.over = make(chan struct{})
+			r.timer = time.AfterFunc(watchAfter, r.watch)
+		}
 	}
 	return r.done
 }

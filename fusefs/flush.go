@@ -19,6 +19,22 @@ func (n *node) kick() {
 	go n.runFlush()
 }
 
+// flushHere flushes everything that is dirty without a goroutine of the flusher's own, where the
+// volume need not be asked, and reports whether it did: close(2) of a new small file need not
+// wake anybody, nor be woken. n.mu is held, but not meanwhile.
+func (n *node) flushHere() bool {
+	if n.flusher || n.token == 0 || n.done >= n.wseq || !n.fs.takesHere(n.ino, n.dirty.bytes) {
+		return false
+	}
+	n.want = n.wseq
+	n.flusher = true
+	n.fs.again(n)
+	n.mu.Unlock()
+	n.runFlush()
+	n.mu.Lock()
+	return true
+}
+
 // settle waits until the writes up to target are committed or dropped with an
 // error, which the node keeps for its handles. n.mu is held. An error is that of
 // ctx: then the flush goes on.
@@ -27,6 +43,9 @@ func (n *node) settle(ctx context.Context, target uint64) error {
 		if n.demand < target {
 			n.demand = target
 			n.broadcast() // a flush that pauses between attempts has to come to an end
+		}
+		if n.flushHere() {
+			continue
 		}
 		n.kick()
 		if err := n.wait(ctx); err != nil {

@@ -44,7 +44,7 @@ func (c *cache) grant() (d time.Duration, now time.Time) {
 // asked for before (fs/fuse/inode.c, fuse_change_attributes). Where the kernel says
 // that it does not have the inode, it may be about to make it with such an answer, and
 // the timeout is waited for. Answers to SETATTR and to what makes or links an inode
-// are taken unasked: they get none.
+// are taken unasked: they get none, but for CREATE's (grantMade).
 func (c *cache) grantAttr(a api.Attr, m uint64) time.Duration {
 	d, now := c.grant()
 	if d == 0 {

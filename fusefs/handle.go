@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"twofold"
@@ -17,6 +18,8 @@ type file struct {
 	paged  bool   // they don't, though they could: see paged.go
 	ahead  *ahead // what was read ahead; nil where the kernel does that
 	seen   uint64 // n.mu: lost bytes that were reported here, see node.tell
+
+	fresh atomic.Bool // no request has come for it since CREATE answered with attributes: see letKeep
 }
 
 func newFile(n *node, flags uint32) *file {
@@ -68,8 +71,18 @@ func (h *handles) addDir(ino twofold.Ino) uint64 {
 
 func (h *handles) file(fh uint64) *file {
 	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.files[fh]
+	f := h.files[fh]
+	h.mu.RUnlock()
+	f.used()
+	return f
+}
+
+// used notes a request for the file, if there is one.
+func (f *file) used() {
+	if f != nil && f.fresh.Load() {
+		f.fresh.Store(false)
+		f.n.fs.cache.arrived(f.n.ino)
+	}
 }
 
 func (h *handles) dir(fh uint64) *dir {
@@ -83,6 +96,7 @@ func (h *handles) dropFile(fh uint64) *file {
 	defer h.mu.Unlock()
 	f := h.files[fh]
 	delete(h.files, fh)
+	f.used()
 	return f
 }
 

@@ -24,6 +24,8 @@ type notice struct {
 type attrNotice struct {
 	ino   twofold.Ino
 	grant uint64 // 0: not known
+
+	arrival <-chan struct{} // see awaitArrival
 }
 
 // dirNotice are names of one directory: to forget them the kernel needs the directory's lock.
@@ -117,6 +119,7 @@ func (f *fsys) forgetAttrs(attrs []attrNotice, until time.Time) {
 	unknown := false
 	done := within(until, func() {
 		for _, a := range attrs {
+			a.awaitArrival(until)
 			if f.kernel.InodeNotify(uint64(a.ino), -1, 0) == fuse.OK {
 				f.cache.forgot(a.ino, a.grant)
 			} else {
@@ -129,13 +132,19 @@ func (f *fsys) forgetAttrs(attrs []attrNotice, until time.Time) {
 	}
 }
 
-// tellAttrs is forgetAttrs of grants that may have been given just now.
+// tellAttrs is forgetAttrs for a request of the kernel that changes these inodes, of grants
+// that may have been given just now. It needs no goroutine of its own: the request itself has
+// the inodes in use, so that the notification is not the end of one, and waits for nothing.
 func (f *fsys) tellAttrs(inos []twofold.Ino) {
-	attrs := make([]attrNotice, len(inos))
-	for i, ino := range inos {
-		attrs[i].ino = ino
+	unknown := false
+	for _, ino := range inos {
+		if f.kernel.InodeNotify(uint64(ino), -1, 0) != fuse.OK {
+			unknown = true
+		}
 	}
-	f.forgetAttrs(attrs, time.Now().Add(maxTimeout+kernelSlack))
+	if unknown {
+		sleep(f.ctx, maxTimeout+kernelSlack)
+	}
 }
 
 // forgetNames makes the kernel forget names. It waits for the directory's lock. lost tells
@@ -182,7 +191,7 @@ func (c *cache) invalidate(stale []api.Stale) (n notice) {
 		in := c.inodes[s.Ino]
 		c.take(key{ino: s.Ino})
 		if in != nil && in.kernel.After(now) {
-			n.attrs = append(n.attrs, attrNotice{s.Ino, in.grants})
+			n.attrs = append(n.attrs, attrNotice{s.Ino, in.grants, in.arriving()})
 			if in.kernel.After(n.until) {
 				n.until = in.kernel
 			}

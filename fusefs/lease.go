@@ -58,9 +58,17 @@ func (n *node) admit(ctx context.Context) error {
 			case leaseHeld, leaseDraining:
 				return nil
 			case leaseNone:
-				n.lease, n.asking = leaseAsking, &ask{}
+				n.lease, n.asking = leaseAsking, &ask{waiters: 1}
+				n.leave(mine)
+				mine = n.asking
 				n.fs.again(n) // the lease's reference
-				go n.acquire(n.asking)
+				if n.fs.grantsHere(n.ino) {
+					n.mu.Unlock()
+					n.acquire(mine)
+					n.mu.Lock()
+					continue
+				}
+				go n.acquire(mine)
 			}
 		}
 		if n.asking != nil && mine != n.asking {
@@ -335,12 +343,13 @@ func (n *node) exclusive(ctx context.Context, needLease bool, cut int64, fn func
 	n.op = true
 	n.rev++
 	defer func() {
-		n.op = false
+		n.op, n.cutting = false, false
 		n.rev++
 		n.broadcast()
 	}()
 	if token != 0 {
 		if cut >= 0 && n.dirty.atime == 0 { // else it goes with them
+			n.cutting = true
 			n.cut(cut)
 			ctx = n.fs.ctx // bytes were forgotten: no way back
 		}

@@ -76,6 +76,7 @@ func mount(f *fsys, opts *Options) (*fuse.Server, error) {
 		fo.DirectMountFlags = opts.mountFlags()
 		s, err := fuse.NewServer(f, opts.Mountpoint, fo)
 		if err == nil {
+			keepConnections()
 			return s, nil
 		}
 		direct = err
@@ -89,6 +90,7 @@ func mount(f *fsys, opts *Options) (*fuse.Server, error) {
 	if err != nil {
 		return nil, refusedMount(opts, err)
 	}
+	keepConnections()
 	return s, nil
 }
 

@@ -36,6 +36,7 @@ type node struct {
 	waiting  int    // requests that wait for, or were just given, the lease
 	refilled bool   // pages were filled during the current pass of a recall
 	op       bool   // a truncate or the like runs: bytes stay as they are
+	cutting  bool   // it is a truncate that has forgotten bytes here, and may still fail: size is of no moment
 	leaving  bool   // all is committed and the volume is being told that token is free
 
 	allowed int64 // bytes that the file may grow to under this lease, see reserve

@@ -12,15 +12,30 @@ import (
 
 const enotty = syscall.ENOTTY
 
-// attrs asks for an inode's attributes and puts what is dirty here over them.
+// attrs asks for an inode's attributes and puts what is dirty here over them. Both are of
+// one moment: where something was written here while the volume was asked, the number of
+// links, or the mode, of before could come with the size of after.
 func (f *fsys) attrs(ctx context.Context, ino twofold.Ino, pages bool) (api.Attr, error) {
-	for {
+	for try := 0; ; try++ {
+		was := f.state(ino)
+		if was.cutting {
+			if err := f.awaitCut(ctx, ino); err != nil {
+				return api.Attr{}, err
+			}
+			continue
+		}
+		if was.token != 0 && try >= stillAfter {
+			if a, ok, err := f.stillAttrs(ctx, ino, pages); err != nil || ok {
+				return a, err
+			}
+		}
 		moment := f.released.now()
 		a, err := f.files.GetAttr(ctx, ino)
 		if err != nil {
 			return a, err
 		}
-		if ok, err := f.current(ctx, &a, moment, pages); err != nil || ok {
+		ok, err := f.current(ctx, &a, moment, pages)
+		if err != nil || ok && f.state(ino) == was {
 			return a, err
 		}
 	}

@@ -17,7 +17,7 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 	ctx := f.request(cancel, in.Pid, graceChange)
 	defer ctx.end()
 	mode, asked := modes(in.Mode, in.Umask)
-	moment := f.released.now()
+	moment, m := f.released.now(), f.cache.now()
 	a, _, err := f.files.Create(ctx, twofold.Ino(in.NodeId), name, api.Create{
 		Type:      metadata.TypeFile,
 		Mode:      mode,
@@ -42,8 +42,10 @@ func (f *fsys) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 	st := f.made(ctx, in.NodeId, name, a, moment, &out.EntryOut)
 	if !st.Ok() {
 		f.release(out.Fh)
+		return st
 	}
-	return st
+	f.letKeep(out.Fh, a, m, &out.EntryOut)
+	return fuse.OK
 }
 
 // Tmpfile is open(2) with O_TMPFILE: a file without a name, that link(2) may give one

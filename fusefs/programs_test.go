@@ -26,6 +26,8 @@ func programs() map[string]func(args []string) error {
 		"signal":  signalProgram,
 		"serve":   serveProgram,
 		"lock":    lockProgram,
+		"stuck":   stuckProgram,
+		"guard":   RunGuard,
 	}
 }
 

@@ -23,6 +23,9 @@ func main() {
 	if isMountHelper(os.Args[0]) {
 		os.Exit(runMountHelper(os.Args[0], os.Args[1:], os.Stderr))
 	}
+	if len(os.Args) > 1 && os.Args[1] == guardCommand {
+		os.Exit(runGuard(os.Args[2:]))
+	}
 	root := rootCommand()
 	if err := root.Execute(); err != nil {
 		if msg := err.Error(); msg != "" {

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"math"
+	"os"
+	"os/exec"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
 	"testing"
 )
 
@@ -30,4 +36,55 @@ func TestLimitMemory(t *testing.T) {
 	if n := debug.SetGCPercent(100); n != gcPercent {
 		t.Fatalf("GOGC is %d", n)
 	}
+}
+
+// resident is VmRSS of proc(5), in bytes.
+func resident(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	_, rest, _ := bytes.Cut(b, []byte("VmRSS:"))
+	kib, err := strconv.Atoi(string(bytes.Fields(rest)[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+// TestFloor: a small heap is collected when it has grown by a part of the floor, for which the
+// system provides nothing at the start of a process, such as the one that looks at it here.
+func TestFloor(t *testing.T) {
+	const inside = "TWOFOLD_TEST_FLOOR"
+	if os.Getenv(inside) == "" {
+		c := exec.Command(os.Args[0], "-test.run=^TestFloor$")
+		c.Env = append(os.Environ(), inside+"=1")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	goal := func() uint64 {
+		runtime.GC()
+		s := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	t.Setenv("GOGC", "100")
+	if floor := raiseFloor(); floor != nil {
+		t.Errorf("a floor of %d, although the environment says how often to collect", len(floor))
+	}
+	t.Setenv("GOGC", "")
+	before, rss := goal(), resident(t)
+	floor := raiseFloor()
+	const more = mountFloor / 100 * (100 + gcPercent)
+	if now := goal(); now < more || now < before {
+		t.Errorf("the next collection is at %d bytes, it was at %d", now, before)
+	}
+	if now := resident(t); now > rss+mountFloor/4 {
+		t.Errorf("%d bytes resident, it were %d", now, rss)
+	}
+	runtime.KeepAlive(floor)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,8 @@ const dialTimeout = 30 * time.Second
 // runMount mounts, and serves until somebody unmounts or a signal asks to.
 func runMount(f *mountCommandFlags, from, dir string) error {
 	limitMemory()
+	floor := raiseFloor()
+	defer runtime.KeepAlive(floor)
 	moreProcessors()
 	calmMonitor()
 	waiting := newReadiness()
@@ -82,6 +85,9 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	}
 	holder.set(m.server.Holder())
 	close(m.mounted)
+	if err := startGuard(m.server); err != nil {
+		log.Warn("nobody aborts the mount if it is killed at a bad moment; umount -f does", "err", err)
+	}
 	waiting.tell()
 	log.Info("mounted", "dir", m.server.Mountpoint(), "source", from)
 	m.wait()

@@ -8,6 +8,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"twofold"
+	"twofold/internal/errs"
 )
 
 // A shard file, all integers little-endian:
@@ -158,7 +159,9 @@ func appendHeader(dst []byte, h *ShardHeader) []byte {
 	return append(dst, s[:]...)
 }
 
-// parseHeader reads the head of a shard file. The error says what is wrong with it.
+// parseHeader reads the head of a shard file. The error says what is wrong with it;
+// errs.Unsupported: it is whole, and of a version that this program does not know. Every
+// version has the hash of the first 80 bytes behind them.
 func parseHeader(p []byte) (ShardHeader, error) {
 	var h ShardHeader
 	le := binary.LittleEndian
@@ -174,7 +177,7 @@ func parseHeader(p []byte) (ShardHeader, error) {
 	}
 	version, n := le.Uint16(p[4:]), le.Uint16(p[6:])
 	if version != blockVersion && version != pieceVersion || n != headerLen {
-		return h, fmt.Errorf("shard version %d with a header of %d bytes is not known", version, n)
+		return h, errs.Newf("", errs.Unsupported, "shard version %d with a header of %d bytes is not known to this program", version, n)
 	}
 	copy(h.Cluster[:], p[8:])
 	copy(h.Blob[:], p[24:])
@@ -242,7 +245,7 @@ func parseTail(tail []byte, size int64, h *ShardHeader) (ShardTrailer, error) {
 		return t, fmt.Errorf("the shard trailer does not match")
 	}
 	if v := le.Uint16(p[4:]); v != tailVersion {
-		return t, fmt.Errorf("trailer version %d is not known", v)
+		return t, errs.Newf("", errs.Unsupported, "shard trailer version %d is not known to this program", v)
 	}
 	if int64(le.Uint16(p[6:])) != n-trailerMinLen {
 		return t, fmt.Errorf("the shard trailer is %d bytes long, not %d", n, trailerMinLen+int64(le.Uint16(p[6:])))

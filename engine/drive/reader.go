@@ -93,7 +93,8 @@ func (r *reader) open(op string, b twofold.BlobID) error {
 	return nil
 }
 
-// parse checks the records. Its errors say what is wrong, and are errs.Corrupt.
+// parse checks the records. Its errors say what is wrong, and are errs.Corrupt, or
+// errs.Unsupported for a shard of a newer program, which nobody repairs.
 func (r *reader) parse(head, tail []byte, size int64, b twofold.BlobID) error {
 	h, err := parseHeader(head)
 	if err == nil && (h.Blob != b || h.Cluster != r.d.format.Cluster) {
@@ -104,7 +105,11 @@ func (r *reader) parse(head, tail []byte, size int64, b twofold.BlobID) error {
 		t, err = parseTail(tail, size, &h)
 	}
 	if err != nil {
-		return &errs.Error{Op: "drive.Open", Kind: errs.Corrupt, Msg: "shard of blob " + b.String() + " on " + r.d.String(), Err: err}
+		kind := errs.Corrupt
+		if errs.Is(err, errs.Unsupported) {
+			kind = errs.Unsupported
+		}
+		return &errs.Error{Op: "drive.Open", Kind: kind, Msg: "shard of blob " + b.String() + " on " + r.d.String(), Err: err}
 	}
 	r.info = ShardInfo{Header: h, Trailer: t, Bytes: size}
 	return nil

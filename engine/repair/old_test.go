@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/zeebo/xxh3"
+
 	"twofold"
 	"twofold/engine"
 	"twofold/engine/drive"
+	"twofold/internal/errs"
 )
 
 // oldBlobs puts the shards of testdata/shards-v1 on new drives: two blobs of 2 data and
@@ -145,4 +148,50 @@ func TestOldShards(t *testing.T) {
 	}
 	scrub("flipped", 1)
 	reads("flipped and healed")
+}
+
+// TestNewerShards: shards of a version that a later program wrote are not read, are not
+// taken for damaged ones, and are not written over: that program finds them again.
+func TestNewerShards(t *testing.T) {
+	e, h, blobs, want, files := oldBlobs(t)
+	ctx := t.Context()
+	newer := map[string][]byte{}
+	for _, file := range files[1][1:3] {
+		p, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p[4] = 9 // the version, and the header's hash with it
+		sum := xxh3.Hash128(p[:80]).Bytes()
+		copy(p[80:], sum[:])
+		if err := os.WriteFile(file, p, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		newer[file] = p
+	}
+	p := make([]byte, blobs[1].Size)
+	if _, err := e.ReadAt(ctx, blobs[1], p, 0); err != nil || !bytes.Equal(p, want[1]) {
+		t.Errorf("read of what the others have: %v", err)
+	}
+	states, err := e.Inspect(ctx, blobs[1].ID, blobs[1].Set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := 0
+	for _, st := range states {
+		if errs.Is(st.Err, errs.Unsupported) {
+			unknown++
+		}
+	}
+	if unknown != len(newer) {
+		t.Errorf("%d shards are of an unknown version, want %d", unknown, len(newer))
+	}
+	if s, err := h.Scrub(ctx); err != nil || s.Bad != 0 || s.Repaired != 0 {
+		t.Errorf("scrub: %+v, %v", s, err)
+	}
+	for file, want := range newer {
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("a newer shard was written over, or is gone: %v", err)
+		}
+	}
 }

@@ -38,6 +38,15 @@ func (b *Files) changeable(ctx context.Context, ino twofold.Ino) (*inode, *dir, 
 	}
 }
 
+// ready is changeable for who does not wait: nil also where that would.
+func (b *Files) ready(ino twofold.Ino) (*inode, *dir) {
+	in, d := b.ours(ino)
+	if in == nil || b.outside[ino] > 0 || b.outside[d.ino] > 0 || !d.valid || !b.alive() || b.queue.failing != nil || b.queue.full() {
+		return nil, nil
+	}
+	return in, d
+}
+
 // setAttrHere changes attributes of an inode, or of a directory, that was made here.
 func (b *Files) setAttrHere(ctx context.Context, ino twofold.Ino, s api.SetAttr) (a api.Attr, done bool, err error) {
 	if s.Size != nil {

@@ -60,6 +60,35 @@ func (b *Files) acquireHere(ctx context.Context, ino twofold.Ino) (a api.Lease, 
 	}
 }
 
+// Grants reports whether AcquireWrite of an inode would be answered here at once. It is a guess:
+// a moment later it may have to wait.
+func (b *Files) Grants(ino twofold.Ino) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	in, d := b.ready(ino)
+	if in == nil || !d.unlimited {
+		return false
+	}
+	l := b.leases[ino]
+	switch {
+	case l == nil:
+		return in.born > b.queue.sent
+	case l.sent || l.recalled:
+		return false
+	}
+	return l.local != 0 || l.real != 0 || l.asked || in.born > b.queue.sent
+}
+
+// Takes reports whether a Write of so many bytes to an inode, under the lease that the cache
+// above has, would be taken here at once: a guess, as in Grants.
+func (b *Files) Takes(ino twofold.Ino, bytes int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	in, _ := b.ready(ino)
+	l := b.leases[ino]
+	return in != nil && l != nil && l.local != 0 && !l.recalled && bytes <= maxWrite
+}
+
 // AcquireWrite implements api.Files.
 func (b *Files) AcquireWrite(ctx context.Context, ino twofold.Ino) (api.Lease, error) {
 	b.mu.Lock()

@@ -45,6 +45,7 @@ type applier struct {
 	// unbounded: a quota does not refuse it
 	unbounded bool
 	given     twofold.Ino // the number that the next new inode gets; 0: one that nobody has
+	leaving   bool        // the inode that it changes goes
 	batched   bool        // it is several operations: a blob may come and go within it
 }
 

@@ -76,7 +76,7 @@ func checkCopyRange(c *metadata.CopyRange, src, dst *metadata.Inode) error {
 func (a *applier) shareSome(src *metadata.Inode, off, n int64) ([]metadata.Extent, int64, error) {
 	var exts []metadata.Extent
 	inline, end := 0, off+n
-	err := a.extents(src.Ino, off, end, func(e metadata.Extent) (bool, error) {
+	err := a.state.extents(src.Ino, off, end, func(e metadata.Extent) (bool, error) {
 		e = clip(e, off, end)
 		if len(exts) == maxWriteExts || inline+len(e.Data) > maxInlineBytes {
 			n = e.Off - off

@@ -41,7 +41,10 @@
 // byte order of S3 keys, and an object "a" and a directory "a/" are two entries.
 // Children are keyed by their directory's number: renaming it moves one entry.
 // Extents are keyed by their end because snapshots only walk forward: the first
-// extent that reaches over an offset is one seek away.
+// extent that reaches over an offset is one seek away. An overwrite at another offset thus
+// removes a key and makes one, and the store steps over what was removed until it
+// compacts it away: extents of files that are being changed are kept in memory as well
+// (knownextents.go).
 //
 // # Commands
 //

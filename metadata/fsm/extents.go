@@ -48,6 +48,14 @@ func (a *applier) mayReferAll(exts []metadata.Extent) error {
 	return nil
 }
 
+// extents is state's, for commands that change what they look at: it is remembered, for
+// what was changed is likely to be changed again.
+func (a *applier) extents(ino twofold.Ino, off, end int64, fn func(metadata.Extent) (bool, error)) error {
+	a.learn = !a.leaving
+	defer func() { a.learn = false }()
+	return a.state.extents(ino, off, end, fn)
+}
+
 // putExtent stores an extent where nothing is, and claims its blob.
 func (a *applier) putExtent(i *metadata.Inode, e *metadata.Extent) {
 	a.storeExtent(i.Ino, e)

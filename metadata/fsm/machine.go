@@ -20,6 +20,10 @@ type Options struct {
 	MaxWrite   int // bytes of changes after which a batch is split into several writes (4 MiB)
 	CacheBytes int // bytes that the cache may hold, about (16 MiB)
 	ViewBytes  int // bytes that what views read lately may hold, about (48 MiB)
+
+	// ExtentBytes is how many bytes the extents of files that are being changed may
+	// hold, about (32 MiB).
+	ExtentBytes int
 }
 
 // Entry is a command of the raft log. Data nil: an entry that has no command (it
@@ -36,6 +40,7 @@ type Machine struct {
 	maxWrite int
 	recent   *recent
 	extents  *recentExtents
+	known    *knownExtents
 
 	// Of the goroutine that applies:
 	publish  func(*Changes) // nil: nobody asked
@@ -58,7 +63,11 @@ func New(store kv.Store, o Options) (*Machine, error) {
 	if o.ViewBytes == 0 {
 		o.ViewBytes = 48 << 20
 	}
+	if o.ExtentBytes == 0 {
+		o.ExtentBytes = 32 << 20
+	}
 	m := &Machine{store: store, maxWrite: o.MaxWrite, recent: newRecent(o.ViewBytes), extents: newRecentExtents()}
+	m.known = newKnownExtents(o.ExtentBytes)
 	m.cache = newCache(o.CacheBytes / 2)
 	m.sessions = map[twofold.SessionID]*window{}
 	var format []byte
@@ -135,7 +144,7 @@ func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results [
 	last, term := base.Index, base.Term
 	var t *txn
 	err = m.store.View(func(r kv.Reader) error {
-		t = &txn{base: r, cache: m.cache}
+		t = &txn{base: r, cache: m.cache, known: m.known}
 		a := &applier{state: state{t}, txn: t, machine: m, inodes: map[twofold.Ino]held{}}
 		for n < len(entries) && t.bytes < m.maxWrite {
 			e := entries[n]
@@ -170,7 +179,9 @@ func (m *Machine) applySome(entries []Entry, cmds []*metadata.Command, results [
 func (m *Machine) commit(ops []kv.Op, last Position, remember func([]kv.Op)) error {
 	m.recent.change(ops, last.Index)
 	m.extents.change(ops, last.Index)
+	m.known.change(ops, last.Index)
 	if err := m.store.Write(ops); err != nil {
+		m.known.clear()
 		return err
 	}
 	remember(ops)
@@ -189,5 +200,6 @@ func (m *Machine) keep(ops []kv.Op) {
 // forget drops what the machine remembers of its store, after an error.
 func (m *Machine) forget() {
 	m.cache.clear()
+	m.known.clear()
 	clear(m.sessions)
 }

@@ -423,7 +423,7 @@ func (d *duel) replay() {
 	want := dump(d.t, d.store)
 	for range 3 {
 		store := kv.NewMemory()
-		o := Options{MaxWrite: pick(d, 1, 2000, 1<<20), CacheBytes: pick(d, 1, 10_000, 1<<20)}
+		o := Options{MaxWrite: pick(d, 1, 2000, 1<<20), CacheBytes: pick(d, 1, 10_000, 1<<20), ExtentBytes: pick(d, 1, 4000, 0)}
 		log := d.log
 		for len(log) > 0 {
 			m, err := New(store, o)

@@ -278,7 +278,7 @@ func (a *applier) copyObject(c *metadata.CopyObject) (*metadata.Result, error) {
 func (a *applier) share(src *metadata.Inode, off, n int64) ([]metadata.Extent, error) {
 	var exts []metadata.Extent
 	inline := 0
-	err := a.extents(src.Ino, off, off+n, func(e metadata.Extent) (bool, error) {
+	err := a.state.extents(src.Ino, off, off+n, func(e metadata.Extent) (bool, error) {
 		e = clip(e, off, off+n)
 		e.Off -= off
 		exts = append(exts, e)

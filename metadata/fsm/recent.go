@@ -128,10 +128,11 @@ func (c *recent) change(ops []kv.Op, index uint64) {
 	}
 }
 
-// recentSnapshot is a snapshot that reads through recent.
+// recentSnapshot is a snapshot that reads through recent and knownExtents.
 type recentSnapshot struct {
 	snapshot
 	recent  *recent
+	known   *knownExtents
 	applied uint64
 }
 
@@ -156,3 +157,12 @@ func (s recentSnapshot) kept(key string) ([]byte, bool) { return s.recent.get(ke
 
 // keep keeps a lasting value that was read from the snapshot. It owns value.
 func (s recentSnapshot) keep(key string, value []byte) { s.recent.put(key, value, s.applied) }
+
+func (s recentSnapshot) scan(start, end string, fn func(key, value []byte) (bool, error)) error {
+	if ino, from, ok := extentScan(start, end); ok {
+		if k := s.known.at(ino, s.applied); k != nil {
+			return k.walk(s.r, ino, from, false, fn)
+		}
+	}
+	return s.snapshot.scan(start, end, fn)
+}

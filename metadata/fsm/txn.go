@@ -21,6 +21,8 @@ type reader interface {
 type txn struct {
 	base  kv.Reader
 	cache *cache
+	known *knownExtents             // of base
+	learn bool                      // what is scanned of extents is to be remembered
 	over  btree.Map[string, []byte] // nil: deleted
 	bytes int                       // of keys and values in over, about
 	undo  []change                  // of the command under way, newest last
@@ -120,7 +122,7 @@ func (t *txn) scan(start, end string, fn func(key, value []byte) (bool, error)) 
 		}
 		return inRange() && over.Key() == key, nil
 	}
-	err := t.base.Scan([]byte(start), bound(end), func(k, v []byte) (bool, error) {
+	err := t.scanBase(start, end, func(k, v []byte) (bool, error) {
 		changed, err := upTo(string(k))
 		if err != nil || stopped {
 			return false, err
@@ -147,6 +149,14 @@ func (t *txn) scan(start, end string, fn func(key, value []byte) (bool, error)) 
 		have = over.Next()
 	}
 	return nil
+}
+
+// scanBase scans the snapshot.
+func (t *txn) scanBase(start, end string, fn func(key, value []byte) (bool, error)) error {
+	if ino, from, ok := extentScan(start, end); ok {
+		return t.known.walk(t.base, ino, from, t.learn, fn)
+	}
+	return t.base.Scan([]byte(start), bound(end), fn)
 }
 
 // snapshot is a reader of a store's snapshot.

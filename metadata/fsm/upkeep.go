@@ -61,7 +61,10 @@ func dropLimit(max int) int {
 func (a *applier) free(i *metadata.Inode, limit int) (n int, more bool, err error) {
 	if i.Stored > 0 {
 		var cut int64
-		if cut, n, err = a.punch(i, 0, maxFileLen, limit); err != nil {
+		a.leaving = true
+		cut, n, err = a.punch(i, 0, maxFileLen, limit)
+		a.leaving = false
+		if err != nil {
 			return 0, false, err
 		}
 		if cut < maxFileLen {

@@ -14,7 +14,7 @@ import (
 // keep the View. It does not ask anyone whether the state is the newest.
 func (m *Machine) View(fn func(metadata.View) error) error {
 	return m.store.View(func(r kv.Reader) error {
-		v, err := newView(r, m.recent, m.extents)
+		v, err := newView(r, m)
 		if err != nil {
 			return err
 		}
@@ -33,11 +33,11 @@ type view struct {
 
 var _ metadata.View = (*view)(nil)
 
-func newView(r kv.Reader, c *recent, x *recentExtents) (*view, error) {
+func newView(r kv.Reader, m *Machine) (*view, error) {
 	s := snapshot{r}
 	index, _, err := appliedIn(s)
-	values := recentSnapshot{s, c, index}
-	return &view{state: state{values}, values: values, r: r, applied: index, recent: x}, err
+	values := recentSnapshot{s, m.recent, m.known, index}
+	return &view{state: state{values}, values: values, r: r, applied: index, recent: m.extents}, err
 }
 
 func (v *view) Applied() uint64 { return v.applied }
