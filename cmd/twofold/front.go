@@ -133,10 +133,8 @@ func (e elsewhere) Serve(context.Context, *rpc.Request) (rpc.Answer, error) {
 // serveS3 answers S3 requests, or has the node that leads answer them.
 func (f *front) serveS3(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case f.peers == nil:
+	case f.peers == nil, f.node.Load() == nil: // or it has not met the others yet
 		f.serveHere(w, r)
-	case f.node.Load() == nil:
-		notServing(w, r)
 	default:
 		f.away.ServeHTTP(w, r)
 	}
