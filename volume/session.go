@@ -11,6 +11,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 	"twofold/internal/procid"
 	"twofold/metadata"
 	"twofold/volume/api"
@@ -234,7 +235,7 @@ func (v *Volume) grace(term time.Duration) {
 		}
 		left := len(v.expected)
 		v.mu.Unlock()
-		if left == 0 || time.Since(start) > term {
+		if left == 0 || time.Since(start) > term || plant.Is(plant.NoGrace) {
 			if left > 0 {
 				v.log.Warn("mounts of before the restart did not come back in time; what they have not flushed will be refused", "mounts", left)
 			}
