@@ -124,7 +124,7 @@ func oneRound(t *testing.T, r *rig, o options, c *counts) {
 		// Too much was under way at once. A prefix may be decided, and wrong.
 		if h.shortest(o.limit/8) == nil {
 			c.timeouts++
-			fmt.Fprintf(o.out, "history: seed %d, round %d: %d operations (%s) not decided within %v\n", o.seed, h.Round, len(h.Events), h.Notes, o.limit)
+			fmt.Fprintf(o.out, "history: seed %d, round %d: %d operations (%s) not decided within %v; unknown: %v\n", o.seed, h.Round, len(h.Events), h.Notes, o.limit, h.unknown())
 			return
 		}
 	}

@@ -116,6 +116,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// changeOfLeader is the fault that shows a bug of several nodes.
+var changeOfLeader = map[plant.Bug]string{plant.LeadsUnproven: "stop leader", plant.NoGrace: "kill leader"}
+
 // TestPlanted: a bug that breaks the promise is found.
 func TestPlanted(t *testing.T) {
 	if *campaign.bug == "" {
@@ -127,6 +130,9 @@ func TestPlanted(t *testing.T) {
 	o := defaults()
 	o.planted, o.rounds, o.perRig = true, 200, 200
 	o.env = []string{"TWOFOLD_PLANT=" + *campaign.bug}
+	if f := changeOfLeader[plant.Bug(*campaign.bug)]; f != "" {
+		o.nodes, o.load.faults, o.load.only, o.load.always = max(4, o.nodes), true, f, true
+	}
 	began := time.Now()
 	c := run(t, o)
 	if c.wrong == 0 {
