@@ -29,6 +29,8 @@ import (
 type Options struct {
 	Layout placement.Layout
 	Logger *slog.Logger
+	// Program is this program's version, for Info.
+	Program string
 	// Say prints to the person who started the server, before anything is changed.
 	Say func(text string)
 	// LeaseTerm and SessionTTL: see volume.Options.
@@ -58,6 +60,7 @@ type Node struct {
 	group       *replica.Group
 	monitor     *drive.Monitor
 	wantReplica chan struct{} // kicks keepReplicas
+	began       time.Time
 	leads
 	running
 
