@@ -21,11 +21,12 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	f.peers = p
 	defer f.calls.Close()
 	defer p.Close()
+	opened := make(chan struct{}) // closed when f.node is set
 	where := func() (leading string, here bool, changed <-chan struct{}) {
 		if n := f.node.Load(); n != nil {
 			return n.Where()
 		}
-		return "", false, nil
+		return "", false, opened
 	}
 	away, err := forward.New(forward.Options{Where: where, Here: http.HandlerFunc(f.serveHere), Secret: secret, Logger: f.log})
 	if err != nil {
@@ -49,6 +50,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 		return opening(err)
 	}
 	f.node.Store(n)
+	close(opened)
 	f.tell(flags, in)
 	select {
 	case err = <-failed:
