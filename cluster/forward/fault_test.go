@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -440,6 +441,62 @@ func TestStoppedLeader(t *testing.T) {
 	l.set(other.URL, false)
 	get.want(200, "GET /k")
 	del.want(500, "InternalError")
+}
+
+// TestLeaderKnownLate: as TestStoppedLeader, at a node that at its own start did not know yet
+// whom to ask who leads.
+func TestLeaderKnownLate(t *testing.T) {
+	s := play(t)
+	lead := newLeader()
+	lead.set("", true)
+	other := node(t, lead, http.HandlerFunc(echo))
+	l := newLeader()
+	changed := l.changed
+	l.changed = nil // nobody to tell
+	front := entry(t, l, nil, time.Minute)
+	get := dial(t, front)
+	get.send("GET /k HTTP/1.1", "Host: a")
+	l.mu.Lock()
+	l.changed = changed
+	l.mu.Unlock()
+	l.set(s.url(), false)
+	s.accept()
+	l.set(other.URL, false)
+	get.want(200, "GET /k")
+}
+
+// TestLeaderCutOff: a connection that can't be made, without anybody saying so, is given up
+// as soon as another node leads.
+func TestLeaderCutOff(t *testing.T) {
+	lead := newLeader()
+	lead.set("", true)
+	other := node(t, lead, http.HandlerFunc(echo))
+	l := to("http://192.0.2.1:9000") // RFC 5737: nobody's
+	dialed := make(chan struct{}, 1)
+	h, err := New(Options{
+		Where: l.where, Here: http.NotFoundHandler(), Secret: testSecret(t), Logger: slog.New(slog.DiscardHandler), Wait: time.Hour,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr != "192.0.2.1:9000" {
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}
+			dialed <- struct{}{}
+			<-ctx.Done()
+			if !errors.Is(ctx.Err(), context.Canceled) {
+				t.Errorf("the attempt ended by itself: %v", ctx.Err())
+			}
+			return nil, ctx.Err()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := serveHTTP(t, h)
+	t.Cleanup(h.Close)
+	get := dial(t, front)
+	get.send("GET /k HTTP/1.1", "Host: a")
+	<-dialed
+	l.set(other.URL, false)
+	get.want(200, "GET /k")
 }
 
 // TestRequestsUnderStress: requests of all kinds while leadership moves between nodes:

@@ -21,7 +21,8 @@ const DefaultWait = 10 * time.Second
 type Options struct {
 	// Where says which node leads: its URL, or that it is this one (here), or neither
 	// where none is known or it can't be reached. changed is closed when the answer may
-	// be another. It is called for each request: cheap, and safe for concurrent use.
+	// be another; nil: there is no telling, it is asked again soon. It is called for each
+	// request: cheap, and safe for concurrent use.
 	Where func() (url string, here bool, changed <-chan struct{})
 	// Here serves while this node leads.
 	Here   http.Handler
@@ -65,6 +66,9 @@ func New(o Options) (*Handler, error) {
 	h := &Handler{opts: o, mark: newMark(o.Secret), hostID: newHostID()}
 	h.bufs.New = func() any { b := make([]byte, copyBuffer); return &b }
 	h.pool.init(o.Dial)
+	to, _, _ := o.Where()
+	first, _ := address(to)
+	h.pool.keep(first) // before the first request gives its connection back
 	var ctx context.Context
 	ctx, h.stop = context.WithCancel(context.Background())
 	h.wg.Go(func() { h.follow(ctx) })
@@ -81,9 +85,10 @@ func (h *Handler) Close() {
 
 // Requests that run at a node when another one leads are given the time to end by
 // themselves: the old one may be there, and answer or cut them off. A node that stopped
-// does neither.
+// does neither. It is short: the client tries again after a pause of its own, and all of that
+// is what a fail-over takes.
 const (
-	graceOther = time.Second
+	graceOther = 400 * time.Millisecond
 	graceNone  = 10 * time.Second // nobody is known to lead
 )
 
@@ -92,6 +97,7 @@ func (h *Handler) follow(ctx context.Context) {
 	last, since, first := "", time.Now(), true
 	for {
 		to, here, changed := h.opts.Where()
+		changed = orSoon(changed)
 		grace := graceOther
 		if !here && to == "" {
 			grace = graceNone
@@ -118,6 +124,16 @@ func (h *Handler) follow(ctx context.Context) {
 		case <-changed:
 		}
 	}
+}
+
+// orSoon is a channel of Where's, or one that is closed a moment later where it gave none.
+func orSoon(changed <-chan struct{}) <-chan struct{} {
+	if changed != nil {
+		return changed
+	}
+	soon := make(chan struct{})
+	time.AfterFunc(pause, func() { close(soon) })
+	return soon
 }
 
 // ServeHTTP implements http.Handler.
@@ -175,7 +191,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request) {
 			retry = time.After(pause)
 		}
 		select {
-		case <-changed:
+		case <-orSoon(changed):
 		case <-retry:
 		case <-limit.C:
 			t.fail(noLeader)

@@ -31,10 +31,17 @@ type pool struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu     sync.Mutex
-	addr   string             // of the leading node; guarded by mu
-	idle   []*conn            // to addr, the latest last; guarded by mu
-	used   map[*conn]struct{} // guarded by mu
-	closed bool               // guarded by mu
+	addr   string                // of the leading node; guarded by mu
+	idle   []*conn               // to addr, the latest last; guarded by mu
+	used   map[*conn]struct{}    // guarded by mu
+	dials  map[*dialing]struct{} // guarded by mu
+	closed bool                  // guarded by mu
+}
+
+// dialing is a connection that is being made.
+type dialing struct {
+	addr   string
+	cancel context.CancelFunc
 }
 
 func (p *pool) init(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
@@ -43,6 +50,7 @@ func (p *pool) init(dial func(ctx context.Context, network, addr string) (net.Co
 		p.dial = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}}).DialContext
 	}
 	p.used = map[*conn]struct{}{}
+	p.dials = map[*dialing]struct{}{}
 }
 
 // get returns a connection, an idle one that still stands where there is one.
@@ -59,13 +67,18 @@ func (p *pool) get(ctx context.Context, addr string) (*conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	d := &dialing{addr, cancel}
+	p.mu.Lock()
+	p.dials[d] = struct{}{}
+	p.mu.Unlock()
 	nc, err := p.dial(ctx, "tcp", addr)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.dials, d)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{Conn: nc, addr: addr, br: bufio.NewReaderSize(nc, 4<<10)}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.closed {
 		_ = nc.Close() // nothing was sent
 		return nil, net.ErrClosed
@@ -109,7 +122,9 @@ func (p *pool) drop(c *conn) {
 	_ = c.Close() // what was under way is lost, and known to be
 }
 
-// keep makes addr the node whose idle connections are kept.
+// keep makes addr the node whose idle connections are kept. Those that are being made to
+// another one are given up: nothing was sent, and a node that is cut off would hold up who
+// waits for it until dialTimeout.
 func (p *pool) keep(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,6 +132,11 @@ func (p *pool) keep(addr string) {
 		return
 	}
 	p.addr = addr
+	for d := range p.dials {
+		if d.addr != addr {
+			d.cancel()
+		}
+	}
 	for _, c := range p.idle {
 		_ = c.Close() // idle
 	}

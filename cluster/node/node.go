@@ -32,6 +32,8 @@ import (
 type Options struct {
 	Layout placement.Layout // of the whole store
 	Logger *slog.Logger
+	// Program is this program's version, for Info.
+	Program string
 	// Say prints to the person who started the server, before anything is changed.
 	Say func(text string)
 	// LeaseTerm and SessionTTL: see volume.Options.
@@ -61,6 +63,7 @@ type Node struct {
 	group       *replica.Group
 	monitor     *drive.Monitor
 	wantReplica chan struct{} // kicks keepReplicas
+	began       time.Time
 	leads
 	running
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"twofold"
 	"twofold/engine/drive"
@@ -25,7 +26,7 @@ import (
 // however long that takes (errs.Canceled when ctx ends): Options.Cluster.Views are told when
 // it is this one, also before Open returns.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), began: time.Now(), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()

@@ -21,11 +21,12 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 	f.peers = p
 	defer f.calls.Close()
 	defer p.Close()
+	opened := make(chan struct{}) // closed when f.node is set
 	where := func() (leading string, here bool, changed <-chan struct{}) {
 		if n := f.node.Load(); n != nil {
 			return n.Where()
 		}
-		return "", false, nil
+		return "", false, opened
 	}
 	away, err := forward.New(forward.Options{Where: where, Here: http.HandlerFunc(f.serveHere), Secret: secret, Logger: f.log})
 	if err != nil {
@@ -38,6 +39,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 		return remote.Where{Nodes: urls(set), Leading: leading}
 	}, f.log)
 	o.Cluster = &node.Cluster{Topology: set.topo, Self: set.self, Peers: p, Views: f}
+	f.local = o.Cluster
 	failed := make(chan error, 1)
 	go func() { failed <- f.http.Serve(in.listener) }()
 	n, err := node.Open(ctx, o)
@@ -49,6 +51,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 		return opening(err)
 	}
 	f.node.Store(n)
+	close(opened)
 	f.tell(flags, in)
 	select {
 	case err = <-failed:
