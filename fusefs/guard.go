@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -49,6 +50,11 @@ func (s *Server) Guard(command ...string) error {
 	m, ok := table.at(s.mountpoint)
 	if !ok {
 		return errs.Newf(op, errs.NotFound, "%s is not mounted any more", s.mountpoint)
+	}
+	// What others have left open in this process is not for it: it ends a moment later, and
+	// somebody may wait for the end of a pipe.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		s.log.Debug("descriptors are inherited by the process that guards the mount", "err", err)
 	}
 	args := append(command[1:len(command):len(command)], strconv.Itoa(os.Getpid()), m.device, s.mountpoint)
 	cmd := exec.Command(command[0], args...)
