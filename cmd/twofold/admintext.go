@@ -16,6 +16,10 @@ const (
 	fewDrives = 32
 )
 
+// silentAfter is when a metadata replica counts as one that does not answer: two of the
+// promises that it gives the leader (metadata/replica).
+const silentAfter = 2 * time.Second
+
 // infoText is `twofold admin info` for people.
 func infoText(in *info.Info, all bool) string {
 	var b strings.Builder
@@ -143,6 +147,8 @@ func (w *infoWriter) metadata() {
 			state = "leader"
 		case !r.Voter:
 			state = "joining"
+		case r.ContactMillis > silentAfter.Milliseconds():
+			state = "silent"
 		}
 		heard := "-"
 		if r.ContactMillis >= 0 {

@@ -74,7 +74,7 @@ metadata: 3 of 4 replicas answer, bears the loss of 0, term 7
   http://node1:9000  /data1  leader  1234567       0     0s
   http://node2:9000  /data1  voter   1234567       0  120ms
   http://node3:9000  /data1  voter   1234567       0  240ms
-  http://node4:9000  /data1  voter   1234000     567  1m15s
+  http://node4:9000  /data1  silent  1234000     567  1m15s
 
 sets: 2
   SET  DRIVES  CODE  READ  NEEDS  BEARS  WRITE  NEEDS  BEARS
