@@ -147,7 +147,7 @@ func (w *infoWriter) metadata() {
 			state = "leader"
 		case !r.Voter:
 			state = "joining"
-		case r.ContactMillis > silentAfter.Milliseconds():
+		case r.ContactMillis > silentAfter.Milliseconds(), r.ContactMillis < 0 && w.in.Complete && len(w.in.Nodes) > 1:
 			state = "silent"
 		}
 		heard := "-"

@@ -37,6 +37,7 @@ func fourByFour(n int) *info.Info {
 	for i := range 4 {
 		in.Metadata.Replicas = append(in.Metadata.Replicas, info.Replica{Node: in.Nodes[i].Name, Path: "/data1", Voter: true, Leader: i == 0, Last: 1234567, Applied: 1234567, ContactMillis: int64(120 * i)})
 	}
+	in.Metadata.Replicas[2].ContactMillis, in.Metadata.Replicas[2].Last = -1, 0
 	in.Metadata.Replicas[3].ContactMillis = 75000
 	in.Metadata.Replicas[3].Applied, in.Metadata.Replicas[3].Behind = 1234000, 567
 	in.Capacity = info.Capacity{RawTotal: 64 << 40, RawFree: 48 << 40, UsableTotal: 32 << 40, UsableFree: 24 << 40}
@@ -73,7 +74,7 @@ metadata: 3 of 4 replicas answer, bears the loss of 0, term 7
   NODE               DRIVE   STATE   APPLIED  BEHIND  HEARD
   http://node1:9000  /data1  leader  1234567       0     0s
   http://node2:9000  /data1  voter   1234567       0  120ms
-  http://node3:9000  /data1  voter   1234567       0  240ms
+  http://node3:9000  /data1  silent        -       -      -
   http://node4:9000  /data1  silent  1234000     567  1m15s
 
 sets: 2
