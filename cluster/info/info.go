@@ -21,8 +21,8 @@ type Info struct {
 	Status   Status   `cbor:"1,keyasint" json:"status"`
 	Problems []string `cbor:"2,keyasint" json:"problems"` // sentences, the worst first; none where Status is OK
 	Notes    []string `cbor:"3,keyasint" json:"notes"`    // what is no problem
-	// Complete: it is what the node that leads knows. Otherwise none was found, and it is
-	// what AnsweredBy knows by itself: nodes, its own drives and replicas.
+	// Complete: it is what the node that leads knows. Otherwise none was found, or
+	// it could not be asked, and it is what AnsweredBy knows by itself: nodes, its own drives and replicas.
 	Complete   bool     `cbor:"4,keyasint" json:"complete"`
 	AnsweredBy string   `cbor:"5,keyasint" json:"answered_by"`
 	Time       string   `cbor:"6,keyasint" json:"time"`     // by that node's clock, RFC 3339
@@ -36,6 +36,9 @@ type Info struct {
 	Healing    Healing  `cbor:"14,keyasint" json:"healing"`
 	Buckets    int      `cbor:"15,keyasint" json:"buckets"` // -1: not known
 	Mounts     []Mount  `cbor:"16,keyasint" json:"mounts"`
+	// Unasked says which node leads, and why it could not be asked, where Complete is false
+	// for that reason.
+	Unasked string `cbor:"17,keyasint" json:"unasked,omitempty"`
 }
 
 // Node is a server process, as the node that answers reaches it.

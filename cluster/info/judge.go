@@ -62,7 +62,9 @@ func (j *judge) less(format string, args ...any) {
 }
 
 func (j *judge) leading() {
-	if !j.in.Complete {
+	if !j.in.Complete && j.in.Unasked != "" { // it may be as well as can be
+		j.less("%s", j.in.Unasked)
+	} else if !j.in.Complete {
 		j.grave(Unavailable, "no node leads the store")
 	} else if m := j.in.Metadata; m.Outage != "" {
 		j.grave(Unavailable, "%s", m.Outage)

@@ -55,6 +55,10 @@ func TestJudge(t *testing.T) {
 			in.Complete, in.Problems = false, []string{"this node is starting"}
 			in.Sets, in.Drives, in.Metadata = nil, nil, Metadata{}
 		}, Unavailable, "unavailable: no node leads the store; this node is starting"},
+		"a leader that is not asked": {func(in *Info) {
+			in.Complete, in.Unasked = false, "http://n2:9000 leads the store and can't be asked: unknown method 186"
+			in.Sets, in.Drives, in.Metadata = nil, nil, Metadata{}
+		}, Degraded, "degraded: http://n2:9000 leads the store and can't be asked: unknown method 186"},
 		"a clock":             {func(in *Info) { in.Nodes[1].SkewMillis = -125_400 }, Degraded, "degraded: the clock of node http://n2:9000 (-2m5s) is off"},
 		"a clock, by seconds": {func(in *Info) { in.Nodes[1].SkewMillis = 59_000 }, OK, "OK"},
 		"a pool being added": {func(in *Info) {

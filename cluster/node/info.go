@@ -28,12 +28,16 @@ type aboutAns struct {
 
 // Info tells how the store is. The node that leads knows; another one asks it, and tells
 // what it knows itself where none leads within 3 s. It takes no lease and decides nothing:
-// what is told is of a moment ago. errs.Canceled.
+// what is told is of a moment ago. errs.Canceled; errs.Unavailable where the store is being
+// closed.
 func (n *Node) Info(ctx context.Context) (*info.Info, error) {
 	var end <-chan time.Time
 	for {
 		if l := n.leads.cur.Load(); l != nil {
 			return l.info(ctx), nil
+		}
+		if !n.several() {
+			return nil, errs.Newf("node.Info", errs.Unavailable, "the store is being closed")
 		}
 		if end == nil {
 			end = time.After(infoWait)
@@ -55,7 +59,7 @@ func (n *Node) Info(ctx context.Context) (*info.Info, error) {
 }
 
 // infoOfLeading asks the node that leads. Nil: there is none, or it does not answer, and
-// then why says so.
+// then why says which and why.
 func (n *Node) infoOfLeading(ctx context.Context) (in *info.Info, why string) {
 	node, _ := n.where.leading()
 	c := n.opts.Cluster
@@ -66,7 +70,7 @@ func (n *Node) infoOfLeading(ctx context.Context) (in *info.Info, why string) {
 	defer cancel()
 	in = &info.Info{}
 	if err := n.call(ctx, node, mInfo, nil, in); err != nil {
-		return nil, n.url(node) + " was asked: " + plainText(err)
+		return nil, n.url(node) + " leads the store and can't be asked: " + plainText(err)
 	}
 	return in, ""
 }
@@ -86,13 +90,10 @@ func (n *Node) about() aboutAns { return aboutAns{time.Since(n.began)} }
 func (n *Node) infoAlone(why string) *info.Info {
 	c := n.opts.Cluster
 	in := c.Info()
-	in.Store, in.Buckets = n.cluster.String(), -1
+	in.Store, in.Unasked = n.cluster.String(), why
 	self := &in.Nodes[c.Self]
 	self.Uptime = seconds(time.Since(n.began))
 	self.Since = self.Uptime
-	if why != "" {
-		in.Problems = append(in.Problems, why)
-	}
 	for _, d := range n.opts.Layout.Drives() {
 		e := n.describe(d)
 		e.State = info.DriveUnknown
@@ -218,10 +219,7 @@ func (n *Node) infoMetadata() info.Metadata {
 	add := func(id twofold.DriveID, r info.Replica, heard bool) {
 		r.Drive = id.String()
 		r.Node, r.Path = n.whereIs(id)
-		r.Why, r.Lost = lost[id], false
-		if _, is := lost[id]; is {
-			r.Lost = true
-		}
+		r.Why, r.Lost = lost[id]
 		if heard && !r.Lost {
 			r.Behind = last - min(last, r.Applied)
 		}

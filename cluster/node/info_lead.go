@@ -39,7 +39,9 @@ func (l *Leading) info(ctx context.Context) *info.Info {
 	l.infoDrives(ctx, in)
 	l.infoSets(in)
 	l.infoHealing(in)
-	u := l.engine.Usage(ctx)
+	space, cancel := context.WithTimeout(ctx, infoWait) // of all sets together, where drives hang
+	defer cancel()
+	u := l.engine.Usage(space)
 	in.Capacity.UsableTotal, in.Capacity.UsableFree = u.Total, u.Free
 	in.Metadata = n.infoMetadata()
 	for _, m := range l.volume.Mounts() {

@@ -70,7 +70,7 @@ the environment is wrong; 3 something is wrong, as the first line says.`,
 	}
 	c.Flags().StringArrayVar(&f.endpoints, "endpoint", []string{defaultSource}, "`URL` of a server; several times: the first that answers")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON (docs/operations.md has the names)")
-	c.Flags().BoolVar(&f.all, "all", false, "list all sets and drives, also where there are many and nothing is wrong with them")
+	c.Flags().BoolVar(&f.all, "all", false, "list each set and drive, also where there are many and nothing is wrong with them")
 	f.credentialFlags.add(c.Flags())
 	return c
 }

@@ -9,11 +9,16 @@ import (
 	"twofold/cluster/info"
 )
 
-// fewSets and fewDrives are how many are listed though nothing is wrong with them.
+// fewSets and fewDrives are how many are listed one by one in any case. Of more, sets that
+// are alike are one line, and drives are left out that have nothing to tell.
 const (
 	fewSets   = 8
 	fewDrives = 32
 )
+
+// silentAfter is when a metadata replica counts as one that does not answer: two of the
+// promises that it gives the leader (metadata/replica).
+const silentAfter = 2 * time.Second
 
 // infoText is `twofold admin info` for people.
 func infoText(in *info.Info, all bool) string {
@@ -76,10 +81,10 @@ func (w *infoWriter) healing() {
 	h := w.in.Healing
 	var parts []string
 	if h.Refilling > 0 {
-		parts = append(parts, fmt.Sprintf("%d drives being refilled", h.Refilling))
+		parts = append(parts, counted(h.Refilling, "drive")+" being refilled")
 	}
 	if h.Queued > 0 {
-		parts = append(parts, fmt.Sprintf("%d blobs wait", h.Queued))
+		parts = append(parts, "for repair: "+counted(h.Queued, "blob"))
 	}
 	if h.Healed > 0 {
 		parts = append(parts, fmt.Sprintf("%d shards (%s) healed", h.Healed, size(uint64(h.HealedBytes))))
@@ -142,6 +147,8 @@ func (w *infoWriter) metadata() {
 			state = "leader"
 		case !r.Voter:
 			state = "joining"
+		case r.ContactMillis > silentAfter.Milliseconds(), r.ContactMillis < 0 && w.in.Complete && len(w.in.Nodes) > 1:
+			state = "silent"
 		}
 		heard := "-"
 		if r.ContactMillis >= 0 {
@@ -169,18 +176,29 @@ func (w *infoWriter) sets() {
 		return
 	}
 	t := newTable("SET", ">DRIVES", "CODE", ">READ", ">NEEDS", ">BEARS", ">WRITE", ">NEEDS", ">BEARS")
-	left := 0
+	grouped := !w.all && len(w.in.Sets) > fewSets
+	of := map[info.Set][]string{} // names, by everything else
+	var order []info.Set
 	for _, s := range w.in.Sets {
-		whole := s.Readable == s.Drives && s.Writable == s.Drives
-		if whole && !w.all && len(w.in.Sets) > fewSets {
-			left++
-			continue
+		name := s.Set
+		if grouped {
+			s.Set = ""
 		}
-		t.add(s.Set, fmt.Sprint(s.Drives), fmt.Sprintf("%d+%d", s.Drives-s.Parity, s.Parity),
+		if of[s] == nil {
+			order = append(order, s)
+		}
+		of[s] = append(of[s], name)
+	}
+	for _, s := range order {
+		name := of[s][0]
+		if more := len(of[s]) - 1; more > 0 {
+			name += fmt.Sprintf(" and %d more", more)
+		}
+		t.add(name, fmt.Sprint(s.Drives), fmt.Sprintf("%d+%d", s.Drives-s.Parity, s.Parity),
 			fmt.Sprint(s.Readable), fmt.Sprint(s.NeedRead), bearing(s.CanRead, s.BearReads),
 			fmt.Sprint(s.Writable), fmt.Sprint(s.NeedWrite), bearing(s.CanWrite, s.BearWrites))
 	}
-	w.section(fmt.Sprintf("sets: %d%s", len(w.in.Sets), leftOut(left, "whole")), t)
+	w.section(fmt.Sprintf("sets: %d", len(w.in.Sets)), t)
 }
 
 // bearing is how many drives of a set may still be lost.
@@ -198,10 +216,15 @@ func (w *infoWriter) drives() {
 	}
 	states := map[string]int{}
 	t := newTable("NODE", "DRIVE", "SET", ">#", "STATE", ">USED", ">OF", "")
+	up := map[string]bool{}
+	for _, n := range w.in.Nodes {
+		up[n.Name] = n.Up
+	}
 	left := 0
 	for _, d := range all {
 		states[d.State]++
-		if d.State == info.DriveOnline && !d.Healing && !w.all && len(all) > fewDrives {
+		dull := d.State == info.DriveOnline && !d.Healing || d.State == info.DriveUnknown || d.State == info.DriveOffline && !up[d.Node]
+		if dull && !w.all && len(all) > fewDrives {
 			left++
 			continue
 		}
@@ -222,7 +245,7 @@ func (w *infoWriter) drives() {
 			parts = append(parts, fmt.Sprintf("%d %s", states[s], s))
 		}
 	}
-	w.section(fmt.Sprintf("drives: %d: %s%s", len(all), strings.Join(parts, ", "), leftOut(left, "online")), t)
+	w.section(fmt.Sprintf("drives: %d: %s%s", len(all), strings.Join(parts, ", "), leftOut(left)), t)
 }
 
 func (w *infoWriter) mounts() {
@@ -252,11 +275,13 @@ func (w *infoWriter) section(title string, t *table) {
 	t.print(w.b)
 }
 
-func leftOut(n int, what string) string {
+// leftOut says that drives are not listed with which nothing is wrong, or only that their node
+// is down.
+func leftOut(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%d %s are not listed: --all)", n, what)
+	return fmt.Sprintf("; %d are not listed (--all)", n)
 }
 
 // table is aligned columns. A title that begins with ">" makes its column one of numbers,
@@ -301,6 +326,14 @@ func (t *table) print(b *strings.Builder) {
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
+}
+
+// counted is "1 drive", "2 drives".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func dash(s string) string {

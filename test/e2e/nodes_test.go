@@ -254,6 +254,13 @@ func TestMountsOfNodes(t *testing.T) {
 	}
 	write(nodes[0], "a", "from the first mount")
 	read(nodes[1], "a", "from the first mount")
+	in, _, err := adminInfo(t, nodes[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := in.Mounts; len(m) != 2 || !m[0].Connected || !m[1].Connected || m[0].Peer == "" || m[0].Peer == m[1].Peer || m[0].Process == "" {
+		t.Errorf("mounts %+v", m)
+	}
 	if err := (object{"a", []byte("from the first mount")}).get(nodes[3]); err != nil {
 		t.Fatal(err)
 	}
