@@ -229,7 +229,7 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 			why = plainText(failed[i])
 		}
 		if why != "" {
-			waits = append(waits, fmt.Sprintf("for %s: %s", n.url(i), why))
+			waits = append(waits, n.waitFor(i, why))
 		}
 		for _, d := range reports[i].Drives {
 			if d.Why != "" {
@@ -238,6 +238,28 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 		}
 	}
 	return reports, waits
+}
+
+// waitFor says for which node is waited, and why. What peers say of it begins with its address.
+func (n *Node) waitFor(node int, why string) string {
+	if rest, ok := strings.CutPrefix(why, n.opts.Cluster.Topology.Nodes[node].Addr()); ok {
+		if after, colon := strings.CutPrefix(rest, ": "); colon {
+			why = after
+		} else {
+			why = "it" + rest
+		}
+	}
+	return fmt.Sprintf("for %s: %s", n.url(node), why)
+}
+
+// waitsForDown says so of each node that is not up.
+func (n *Node) waitsForDown() (waits []string) {
+	for i := range n.opts.Cluster.Topology.Nodes {
+		if st := n.opts.Cluster.Peers.State(i); !st.Up {
+			waits = append(waits, n.waitFor(i, st.Why))
+		}
+	}
+	return waits
 }
 
 // existing is the cluster of a store that is there by anybody's report, zero where

@@ -1,0 +1,71 @@
+package node
+
+import (
+	"strings"
+	"time"
+)
+
+// leaderless is how long nobody may lead before that is said: a change of leader is
+// shorter.
+const leaderless = 5 * time.Second
+
+// tellLeader logs which other node leads, each time that it is another one, and that
+// nobody does where that lasts. The node that leads says so itself. It returns when the
+// node closes.
+func (n *Node) tellLeader() {
+	last := ""         // who was said to lead
+	var nobody nobodys // since nobody leads
+	for {
+		down := n.opts.Cluster.Peers.Watch()
+		url, here, changed := n.Where()
+		switch {
+		case url == "":
+			if nobody.lasts() {
+				n.log.Warn("no node leads the store: S3 is answered 503, and mounts wait, until a majority of the nodes that have the metadata is there",
+					"waiting", strings.Join(n.waitsForDown(), "; "))
+				last = ""
+			}
+		case url != last:
+			if !here {
+				n.log.Info("another node leads the store", "node", url)
+			}
+			last = url
+		}
+		if url != "" {
+			nobody = nobodys{}
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-changed:
+		case <-down:
+		case <-nobody.due():
+		}
+	}
+}
+
+// nobodys is a time in which nobody leads. The zero value has not begun.
+type nobodys struct {
+	since time.Time
+	said  bool
+}
+
+// lasts reports, once, that it has been long.
+func (t *nobodys) lasts() bool {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
+	if t.said || time.Since(t.since) < leaderless {
+		return false
+	}
+	t.said = true
+	return true
+}
+
+// due is when lasts may report; never where it has not begun or has reported.
+func (t *nobodys) due() <-chan time.Time {
+	if t.since.IsZero() || t.said {
+		return nil
+	}
+	return time.After(time.Until(t.since.Add(leaderless)))
+}
