@@ -35,7 +35,7 @@ type meeting struct {
 
 	formatting sync.Mutex // held by who formats drives
 	met        bool       // guarded by formatting: the drives are open, nothing is formatted any more
-	waitsFor   string     // what was said last
+	said       said       // of what is waited for; by Open's goroutine alone
 }
 
 // reported is the report of the moment.
@@ -119,8 +119,7 @@ func (n *Node) sayWaiting(waits []string) {
 	for _, w := range waits {
 		fmt.Fprintf(&b, "waiting: %s\n", w)
 	}
-	if text := b.String(); text != n.meeting.waitsFor {
-		n.meeting.waitsFor = text
+	if text := b.String(); n.meeting.said.isNews(text, time.Now()) {
 		n.opts.Say(text)
 	}
 }

@@ -69,3 +69,38 @@ func (t *nobodys) due() <-chan time.Time {
 	}
 	return time.After(time.Until(t.since.Add(leaderless)))
 }
+
+// How often the same text is said at most while others come in between, and how long it
+// has to last then: a node that comes and goes many times in a second is no news.
+const (
+	sayAgain = 30 * time.Second
+	sayAfter = 3 * time.Second
+)
+
+// said keeps people from being told the same many times. The zero value has said nothing.
+type said struct {
+	last  string // what was said last
+	now   string // what is to be said, since when
+	since time.Time
+	when  map[string]time.Time // what was said when
+}
+
+// isNews reports whether a text is to be said at a time: when it is another one than was
+// said last, and, where it was said a moment ago, when it stays.
+func (s *said) isNews(text string, at time.Time) bool {
+	if text != s.now {
+		s.now, s.since = text, at
+	}
+	if text == s.last {
+		return false
+	}
+	if before, ok := s.when[text]; ok && at.Sub(before) < sayAgain && at.Sub(s.since) < sayAfter {
+		return false
+	}
+	if s.when == nil || len(s.when) > 100 {
+		s.when = map[string]time.Time{}
+	}
+	s.last = text
+	s.when[text] = at
+	return true
+}

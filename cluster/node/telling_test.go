@@ -43,3 +43,27 @@ func TestNobodyLeadsIsSaidOnce(t *testing.T) {
 		t.Error("not said, or twice")
 	}
 }
+
+// TestComingAndGoingIsNoNews: a text is said once, and again where it stays.
+func TestComingAndGoingIsNoNews(t *testing.T) {
+	var s said
+	now := time.Now()
+	times := 0
+	for range 100 { // 20 s
+		for _, text := range []string{"a", "b"} {
+			if s.isNews(text, now) {
+				times++
+			}
+			now = now.Add(100 * time.Millisecond)
+		}
+	}
+	if times != 2 {
+		t.Errorf("said %d times", times)
+	}
+	if s.isNews("a", now) || s.isNews("a", now.Add(sayAfter-1)) || !s.isNews("a", now.Add(sayAfter)) || s.isNews("a", now.Add(sayAfter)) {
+		t.Error("what stays is not said once")
+	}
+	if !s.isNews("c", now.Add(sayAfter)) {
+		t.Error("what is new is not said at once")
+	}
+}
