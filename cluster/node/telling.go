@@ -10,8 +10,9 @@ import (
 const leaderless = 5 * time.Second
 
 // tellLeader logs which other node leads, each time that it is another one, and that
-// nobody does where that lasts. The node that leads says so itself. It returns when the
-// node closes.
+// nobody does where that lasts, as far as this node knows: where the one that led is
+// still up it alone finds out, because Where has it until there is a later term. The node
+// that leads says so itself. It returns when the node closes.
 func (n *Node) tellLeader() {
 	last := ""         // who was said to lead
 	var nobody nobodys // since nobody leads
