@@ -20,7 +20,7 @@ type refusal struct {
 
 // The answers that are not the leading node's.
 var (
-	noLeader       = refusal{s3err.SlowDown, ""}
+	noLeader       = refusal{s3err.SlowDown, "No node leads the store now, or it is not reached from here. Please try again."}
 	unknownOutcome = refusal{s3err.InternalError, "The node that served the request was lost before it answered. The request may or may not have taken effect."}
 	incomplete     = refusal{s3err.IncompleteBody, ""}
 	tooSlow        = refusal{s3err.RequestTimeout, ""}

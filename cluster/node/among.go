@@ -43,7 +43,11 @@ func (n *Node) openAmong(ctx context.Context) error {
 	n.wg.Go(n.announce)
 	n.wg.Go(n.mendReplicas)
 	n.wg.Go(func() { n.leadInTurn(found) })
-	return n.awaitLeader(ctx)
+	if err := n.awaitLeader(ctx); err != nil {
+		return err
+	}
+	n.wg.Go(n.tellLeader)
+	return nil
 }
 
 // openOwn opens the drives of this node. Nothing is formatted at a mere request any more.
@@ -77,11 +81,7 @@ func (n *Node) awaitLeader(ctx context.Context) error {
 			return nil
 		}
 		if time.Since(began) > meetQuiet {
-			waits := []string{"for a majority of the nodes that have the metadata"}
-			for _, w := range n.opts.Cluster.Peers.Waiting() {
-				waits = append(waits, "for "+w)
-			}
-			n.sayWaiting(waits)
+			n.sayWaiting(append([]string{"for a majority of the nodes that have the metadata"}, n.waitsForDown()...))
 		}
 		select {
 		case <-ctx.Done():

@@ -65,10 +65,10 @@ func TestInspectNamesNodeAndPath(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(own[0].Path, "holiday.jpg"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, "%s holds files that are not Twofold's"},
+		}, "%[1]s holds files that are not Twofold's (%[2]s has no format.json but is not empty: there is \"holiday.jpg\"). Give an empty"},
 		"another node's drive": {func(t *testing.T, own, others []placement.Drive) {
 			formatAs(t, a, own[0].Path, others[0])
-		}, "%s is drive 1 of set 1/1, and the command line has that one on another node"},
+		}, "%s is drive 1 of set 1/1, and the command line has that one on another node, as http://127.0.0.1:9001/"},
 		"another store's drive": {func(t *testing.T, own, _ []placement.Drive) {
 			formatAs(t, a, own[0].Path, own[0])
 			formatAs(t, b, own[1].Path, own[1])
@@ -80,9 +80,7 @@ func TestInspectNamesNodeAndPath(t *testing.T) {
 			c.spoil(t, own, o.Cluster.Topology.Drives(0))
 			_, err := o.inspect(vfs.OS())
 			want := c.says
-			if strings.Contains(want, "%s") {
-				want = fmt.Sprintf(want, "http://127.0.0.1:9002"+own[0].Path)
-			}
+			want = strings.NewReplacer("%[1]s", "http://127.0.0.1:9002"+own[0].Path, "%[2]s", own[0].Path, "%s", "http://127.0.0.1:9002"+own[0].Path).Replace(want)
 			if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v\nwant: %s", err, want)
 			}

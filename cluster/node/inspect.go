@@ -66,7 +66,7 @@ func (o *Options) inspect(fsys vfs.FS) (*inventory, error) {
 		}
 		p.format, p.absent = l.format, l.absent
 	}
-	return inv, inv.check(o.Layout)
+	return inv, inv.check(o)
 }
 
 // ownDrives are those of this node.
@@ -84,6 +84,16 @@ func (o *Options) nameOf(d placement.Drive) string {
 		return d.Path
 	}
 	return o.Cluster.Topology.Nodes[d.Node].String() + d.Path
+}
+
+// nameAt is the name of the drive that the command line has at a position.
+func (o *Options) nameAt(pos [3]int) string {
+	for _, d := range o.Layout.Drives() {
+		if position(d) == pos {
+			return o.nameOf(d)
+		}
+	}
+	return "no drive"
 }
 
 // How long a drive may take to say who it is. One that hangs is a missing one: the
@@ -140,7 +150,7 @@ func lookAt(fsys vfs.FS, path, name string) <-chan look {
 			}
 		case errs.Is(err, errs.Invalid):
 			l.err = errs.Newf("node.inspect", errs.Invalid,
-				"%s holds files that are not Twofold's (%v). Give an empty directory, for example %s", name, err, filepath.Join(path, "twofold"))
+				"%s holds files that are not Twofold's (%s). Give an empty directory, for example %s", name, plainText(err), filepath.Join(path, "twofold"))
 		default:
 			l.absent = err // unreadable, or its identity is damaged: a lost drive
 		}
@@ -150,8 +160,9 @@ func lookAt(fsys vfs.FS, path, name string) <-chan look {
 }
 
 // check compares the identities with each other and with the layout.
-func (inv *inventory) check(layout placement.Layout) error {
+func (inv *inventory) check(o *Options) error {
 	const op = "node.inspect"
+	layout := o.Layout
 	votes := map[twofold.ClusterID][]string{}
 	for _, p := range inv.places {
 		if p.format != nil {
@@ -191,8 +202,8 @@ func (inv *inventory) check(layout placement.Layout) error {
 		}
 		pos := [3]int{int(f.Pool), int(f.Set), f.Index}
 		if !own[pos] {
-			return errs.Newf(op, errs.Invalid, "%s is drive %d of set %s, and the command line has that one on another node: put the drive back where it was, or give an empty directory here",
-				p.name, f.Index+1, f.SetID())
+			return errs.Newf(op, errs.Invalid, "%s is drive %d of set %s, and the command line has that one on another node, as %s: put the drive back where it was, give an empty directory here, or correct --node",
+				p.name, f.Index+1, f.SetID(), o.nameAt(pos))
 		}
 		if other := at[pos]; other != nil {
 			return errs.Newf(op, errs.Invalid, "%s and %s both are drive %d of set %s: one of them was replaced by the other. Empty the one that is out of date, or take it off", other.name, p.name, f.Index+1, f.SetID())

@@ -35,7 +35,7 @@ type meeting struct {
 
 	formatting sync.Mutex // held by who formats drives
 	met        bool       // guarded by formatting: the drives are open, nothing is formatted any more
-	waitsFor   string     // what was said last
+	said       said       // of what is waited for; by Open's goroutine alone
 }
 
 // reported is the report of the moment.
@@ -119,8 +119,7 @@ func (n *Node) sayWaiting(waits []string) {
 	for _, w := range waits {
 		fmt.Fprintf(&b, "waiting: %s\n", w)
 	}
-	if text := b.String(); text != n.meeting.waitsFor {
-		n.meeting.waitsFor = text
+	if text := b.String(); n.meeting.said.isNews(text, time.Now()) {
 		n.opts.Say(text)
 	}
 }
@@ -222,10 +221,14 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 		n.where.learn(a.node, a.r)
 	}
 	for i := range c.Topology.Nodes {
+		why := ""
 		if st := c.Peers.State(i); failed[i] != nil && !st.Up && st.Why != "" {
-			waits = append(waits, "for "+st.Why) // has the node's address
+			why = st.Why
 		} else if failed[i] != nil {
-			waits = append(waits, fmt.Sprintf("for %s: %s", n.url(i), plainText(failed[i])))
+			why = plainText(failed[i])
+		}
+		if why != "" {
+			waits = append(waits, n.waitFor(i, why))
 		}
 		for _, d := range reports[i].Drives {
 			if d.Why != "" {
@@ -234,6 +237,28 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 		}
 	}
 	return reports, waits
+}
+
+// waitFor says for which node is waited, and why. What peers say of it begins with its address.
+func (n *Node) waitFor(node int, why string) string {
+	if rest, ok := strings.CutPrefix(why, n.opts.Cluster.Topology.Nodes[node].Addr()); ok {
+		if after, colon := strings.CutPrefix(rest, ": "); colon {
+			why = after
+		} else {
+			why = "it" + rest
+		}
+	}
+	return fmt.Sprintf("for %s: %s", n.url(node), why)
+}
+
+// waitsForDown says so of each node that is not up.
+func (n *Node) waitsForDown() (waits []string) {
+	for i := range n.opts.Cluster.Topology.Nodes {
+		if st := n.opts.Cluster.Peers.State(i); !st.Up {
+			waits = append(waits, n.waitFor(i, st.Why))
+		}
+	}
+	return waits
 }
 
 // existing is the cluster of a store that is there by anybody's report, zero where

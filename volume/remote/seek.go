@@ -2,6 +2,9 @@ package remote
 
 import (
 	"context"
+	"errors"
+	"net"
+	"syscall"
 	"time"
 
 	"twofold/cluster/rpc"
@@ -28,11 +31,14 @@ type visit struct {
 
 // seek finds the node that leads, and returns a connection to it without a session: the nodes
 // are asked in turn, first the one that led last, and whoever another one names. Where none leads
-// the error is of the one that says most.
+// the error is of the one that says most; where one does, but can't be reached from here, it
+// says that.
 func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Conn, at string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	visits := make(chan visit)
 	under := 0 // visits under way
+	failed := map[string]error{}
+	var named visit // the last one that knew of a node that leads
 	defer func() {
 		cancel()
 		for ; under > 0; under-- {
@@ -67,15 +73,18 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 			under--
 			switch {
 			case v.err != nil:
-				err = worse(err, v.err)
+				err, failed[v.at] = worse(err, v.err), v.err
 			case v.where.Here:
 				c.nodes.leads(v.at)
 				return v.conn, v.at, nil
 			default:
 				v.conn.Close()
 				err = worse(err, errs.Newf("remote.Dial", errs.Unavailable, "no node leads that %s knows of", v.at))
-				if lead := hostPort(v.where.Leading); lead != "" && !asked[lead] {
-					queue = append([]string{lead}, queue...)
+				if lead := hostPort(v.where.Leading); lead != "" {
+					named = v
+					if !asked[lead] {
+						queue = append([]string{lead}, queue...)
+					}
 				}
 				queue = append(queue, c.nodes.all()...)
 			}
@@ -84,7 +93,27 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 			next()
 		}
 	}
+	lead := hostPort(named.where.Leading)
+	if why := failed[lead]; why != nil && errs.Is(err, errs.Unavailable) {
+		err = errs.Newf("remote.Dial", errs.Unavailable, "%s leads the store, as %s says, but is not reached from here: %s", lead, named.at, inWords(why))
+	}
 	return nil, "", err
+}
+
+// inWords is why a node could not be asked, for people: without what its name and the
+// error's own origin add.
+func inWords(err error) string {
+	var dns *net.DNSError
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "there is no host of that name"
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return "no answer"
+	}
+	return err.Error()
 }
 
 // worse is the error of the two that waiting helps less.

@@ -2,8 +2,10 @@ package remote
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -129,6 +131,49 @@ func TestPausedLeaderIsLeft(t *testing.T) {
 	if pins := st.session(id).held.Opens; len(pins) != 1 || pins[0].Ino != 5 {
 		t.Errorf("the next leader was told of %v", pins)
 	}
+}
+
+// TestLeaderOutOfReach: a mount whose machine does not reach the node that leads is told that,
+// and not that nobody leads.
+func TestLeaderOutOfReach(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	var n *doorNode
+	n = startDoor(t, func() Where {
+		return Where{Nodes: []string{"http://" + n.addr, "http://" + gone}, Leading: "http://" + gone}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	said := make(chan string, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = Dial(ctx, Options{Endpoints: []string{n.addr}, Secret: secret(t), Holder: &mount{}, Logger: slog.New(slog.NewTextHandler(lines(said), nil))})
+	}()
+	defer func() { cancel(); <-done }()
+	want := gone + " leads the store, as " + n.addr + " says, but is not reached from here: connection refused"
+	select {
+	case got := <-said:
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nwant: %s", got, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("nothing is said")
+	}
+}
+
+// lines sends on what is written, as long as somebody reads.
+type lines chan<- string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
 }
 
 // TestNothingIsSaidUnproven: what a server remembers is not told where another may have taken over;
