@@ -134,6 +134,8 @@ func TestFourNodes(t *testing.T) {
 
 	// The disk of another one is emptied: its node makes it a new drive, which is refilled.
 	emptied := (lost + 1) % 4
+	const joined = "a metadata replica joined the group"
+	had := nodes[emptied].Said(joined)
 	nodes[emptied].Kill()
 	empty(t, nodes[emptied].Drives[0])
 	harness.StartNodes(t, nodes[emptied])
@@ -144,9 +146,11 @@ func TestFourNodes(t *testing.T) {
 
 	// Now another one can be lost: the one that was refilled has what it needs.
 	other := (emptied + 1) % 4
-	eventually(t, "the new drive has a metadata replica", func() error {
-		_, err := os.Stat(filepath.Join(nodes[emptied].Drives[0], "meta", "g0", "replica.json"))
-		return err
+	eventually(t, "the new drive has a metadata replica with a vote", func() error {
+		if nodes[emptied].Said(joined) == had {
+			return errors.New("not yet")
+		}
+		return nil
 	})
 	nodes[other].Kill()
 	for _, o := range newObjects("another lost") {

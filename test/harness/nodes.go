@@ -95,6 +95,9 @@ func (s *Server) Await(limit time.Duration) error { return s.await(limit) }
 // Says reports whether the server has printed a text.
 func (s *Server) Says(text string) bool { return strings.Contains(s.log.all(), text) }
 
+// Said is how often the server has printed a text.
+func (s *Server) Said(text string) int { return strings.Count(s.log.all(), text) }
+
 // SaidLast is the one of the texts that the server has printed last; "" if none.
 func (s *Server) SaidLast(texts ...string) (last string) {
 	at := -1
