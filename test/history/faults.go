@@ -132,9 +132,8 @@ func (r *round) stopNode(rng *rand.Rand, i int) {
 
 // muteNode holds back what is sent to a node, and what it answers. What it sends to other
 // nodes of itself gets there.
-func (r *round) muteNode(rng *rand.Rand, i int) {
+func (r *round) muteNode(rng *rand.Rand, i int, d time.Duration) {
 	pause(rng, 300*time.Millisecond)
-	d := somePause(rng)
 	r.note(fmt.Sprintf("node %d for %v", i+1, d))
 	r.rig.nodes[i].net.mute(d)
 	time.Sleep(d)
