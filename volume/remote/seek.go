@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"twofold/cluster/rpc"
@@ -28,8 +29,8 @@ type visit struct {
 
 // seek finds the node that leads, and returns a connection to it without a session: the nodes
 // are asked in turn, first the one that led last, and whoever another one names. Where none leads
-// the error is of the one that says most.
-func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Conn, at string, err error) {
+// the error is of the one that says most. Where but is a link, another node than that one is sought.
+func (c *Client) seek(ctx context.Context, patience time.Duration, but *link) (found visit, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	visits := make(chan visit)
 	under := 0 // visits under way
@@ -43,6 +44,11 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 	}()
 	asked := map[string]bool{}
 	queue := c.nodes.all()
+	if but != nil {
+		queue = slices.DeleteFunc(queue, func(at string) bool { return at == but.at })
+		asked[but.at] = true
+		err = errs.Newf("remote.Dial", errs.Unavailable, "no other node is known")
+	}
 	next := func() {
 		for len(queue) > 0 {
 			at := queue[0]
@@ -68,9 +74,9 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 			switch {
 			case v.err != nil:
 				err = worse(err, v.err)
-			case v.where.Here:
+			case v.where.Here && (but == nil || but.url == "" || v.where.Leading != but.url): // it may have several names
 				c.nodes.leads(v.at)
-				return v.conn, v.at, nil
+				return v, nil
 			default:
 				v.conn.Close()
 				err = worse(err, errs.Newf("remote.Dial", errs.Unavailable, "no node leads that %s knows of", v.at))
@@ -84,7 +90,7 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 			next()
 		}
 	}
-	return nil, "", err
+	return visit{}, err
 }
 
 // worse is the error of the two that waiting helps less.
