@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// fault is something that befalls a node, or the network.
+type fault struct {
+	name string
+	// leader: the store goes on beside it, in seconds; S3 at the node itself does not.
+	single bool
+	begin  func(n *Node)
+	end    func(n *Node)
+}
+
+// faults are all kinds of them.
+func (c *Cluster) faults(rng *rand.Rand) []fault {
+	whole := func(*Node) { c.Net.All(Link{}) }
+	serve := func(n *Node) { n.Serve(c.Drives(1)) }
+	return []fault{
+		{"killed", true, (*Node).Crash, serve},
+		{"paused", true, (*Node).Pause, (*Node).Resume},
+		{"cut off", true, func(n *Node) { c.Net.Isolate(n.Number) }, whole},
+		{"mute", true, func(n *Node) { // it hears the others, and they don't hear it
+			for i := range len(c.Nodes) + 1 {
+				if i != n.Number {
+					c.Net.Set(n.Number, i, Link{Cut: true})
+				}
+			}
+		}, whole},
+		{"deaf", true, func(n *Node) {
+			for i := range len(c.Nodes) + 1 {
+				if i != n.Number {
+					c.Net.Set(i, n.Number, Link{Cut: true})
+				}
+			}
+		}, whole},
+		{"one half", false, func(n *Node) { // with it and another one: neither is a majority of four
+			half := []int{n.Number, (n.Number + 1 + rng.IntN(len(c.Nodes)-1)) % len(c.Nodes)}
+			var rest []int
+			for i := range c.Nodes {
+				if i != half[0] && i != half[1] {
+					rest = append(rest, i)
+				}
+			}
+			c.Net.Partition(half, rest)
+		}, whole},
+		{"delayed, as all are", false, func(*Node) {
+			c.Net.All(Link{Delay: time.Duration(rng.Int64N(int64(20 * time.Millisecond))), Jitter: 10 * time.Millisecond})
+		}, whole},
+		{"losing packets, as all are", false, func(*Node) { c.Net.All(Link{Loss: 0.02}) }, whole},
+		{"emptied", false, c.empty, func(*Node) {}},
+		{"restarted, as all are", false, func(*Node) {
+			for _, n := range c.Nodes {
+				n.Crash()
+			}
+		}, func(*Node) {
+			for _, n := range c.Nodes {
+				serve(n)
+			}
+		}},
+	}
+}
+
+// empty removes all that is on the drive of a node that runs, and returns when the store has
+// refilled it.
+func (c *Cluster) empty(n *Node) {
+	c.t.Helper()
+	const taken = "an empty drive takes the place"
+	before := strings.Count(n.Said(), taken)
+	drive := filepath.Join(n.Dir, "data", "d1")
+	entries, err := os.ReadDir(drive)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(drive, e.Name())); err != nil {
+			c.t.Logf("emptying %s: %v", n.Name, err) // it is being written to: what is left is found
+		}
+	}
+	c.eventually("the empty drive of "+n.Name+" is taken", func() error {
+		if strings.Count(n.Said(), taken) == before {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	c.eventually("and refilled", func() error {
+		_, err := os.Stat(filepath.Join(drive, "healing")) // the mark of a drive that is being refilled
+		switch {
+		case err == nil:
+			return fmt.Errorf("not yet")
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		}
+		return err
+	})
+}
