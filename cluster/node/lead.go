@@ -100,7 +100,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	l.volume, err = volume.Open(ctx, volume.Options{
 		Meta: n.group, Blobs: l.engine, Node: self(), Logger: n.log,
 		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: l.engine},
-		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(),
+		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(), LedSince: l.began,
 	})
 	if err != nil {
 		return err
