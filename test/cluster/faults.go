@@ -1,9 +1,7 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,9 +11,8 @@ import (
 
 // fault is something that befalls a node, or the network.
 type fault struct {
-	name string
-	// leader: the store goes on beside it, in seconds; S3 at the node itself does not.
-	single bool
+	name   string
+	single bool // the store goes on beside it; S3 at the node itself does not
 	begin  func(n *Node)
 	end    func(n *Node)
 }
@@ -73,8 +70,8 @@ func (c *Cluster) faults(rng *rand.Rand) []fault {
 // refilled it.
 func (c *Cluster) empty(n *Node) {
 	c.t.Helper()
-	const taken = "an empty drive takes the place"
-	before := strings.Count(n.Said(), taken)
+	const replaced, refilled = "drive replaced", "from=healing to=online"
+	before := strings.Count(n.Said(), replaced)
 	drive := filepath.Join(n.Dir, "data", "d1")
 	entries, err := os.ReadDir(drive)
 	if err != nil {
@@ -85,20 +82,11 @@ func (c *Cluster) empty(n *Node) {
 			c.t.Logf("emptying %s: %v", n.Name, err) // it is being written to: what is left is found
 		}
 	}
-	c.eventually("the empty drive of "+n.Name+" is taken", func() error {
-		if strings.Count(n.Said(), taken) == before {
+	c.eventually("the empty drive of "+n.Name+" is taken and refilled", func() error {
+		said := n.Said()
+		if strings.Count(said, replaced) == before || strings.LastIndex(said, refilled) < strings.LastIndex(said, replaced) {
 			return fmt.Errorf("not yet")
 		}
 		return nil
-	})
-	c.eventually("and refilled", func() error {
-		_, err := os.Stat(filepath.Join(drive, "healing")) // the mark of a drive that is being refilled
-		switch {
-		case err == nil:
-			return fmt.Errorf("not yet")
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		}
-		return err
 	})
 }
