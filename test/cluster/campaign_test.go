@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 	c.goOn(l.writers, time.Now())
 
 	faults, counts := c.faults(rng), map[string]int{}
-	longest := map[string]time.Duration{}
+	longest, after := map[string]time.Duration{}, map[string]time.Duration{}
 	next := func() (fault, *Node) {
 		f, n := faults[rng.IntN(len(faults))], c.leading()
 		if rng.IntN(3) == 0 {
@@ -99,7 +99,13 @@ func TestFaults(t *testing.T) {
 			time.Sleep(time.Duration(rng.Int64N(int64(4 * time.Second))))
 		}
 		f.end(n)
-		c.goOn(l.writers, time.Now())
+		begin = time.Now()
+		c.goOn(l.writers, begin)
+		for _, w := range l.writers {
+			if gap := w.since(begin).Sub(begin); gap > after[what] {
+				after[what] = gap
+			}
+		}
 		if n, err := l.check(rng, min(1, 100/float64(l.count()+1)), c.Nodes...); err != nil {
 			t.Fatal(err)
 		} else if n == 0 {
@@ -129,7 +135,11 @@ func TestFaults(t *testing.T) {
 		t.Logf("%s: %d writes acknowledged, %d failed (the last: %v)", w.name, acked, failed, w.last)
 	}
 	for what, n := range counts {
-		t.Logf("%d times %s: writes stood still for at most %v", n, what, longest[what].Round(10*time.Millisecond))
+		during := ""
+		if longest[what] > 0 {
+			during = fmt.Sprintf("writes stood still for at most %v, and ", longest[what].Round(10*time.Millisecond))
+		}
+		t.Logf("%d times %s: %sall writers went on %v after its end", n, what, during, after[what].Round(10*time.Millisecond))
 	}
 	t.Logf("seed %d: %d objects acknowledged, %d of them read in S3, %d in the mount", *seed, l.count(), read, mounted)
 	if *keep != "" {
