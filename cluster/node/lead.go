@@ -91,7 +91,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 			return err
 		}
 	}
-	if found || n.several() && l.fewReplicas() {
+	if found || n.several() && l.fewReplicas(ctx) {
 		l.foundReplicas(ctx)
 	}
 	if l.engine, err = n.openEngine(); err != nil {
