@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -31,6 +32,9 @@ import (
 // killed keeps others waiting.
 const guardEvery = time.Second
 
+// dyingTime is more than a process that is killed needs to end.
+const dyingTime = 200 * time.Millisecond
+
 // Guard starts the guard: a command that calls RunGuard with the arguments behind those
 // given. It ends by itself. Without CAP_SYS_ADMIN it could not abort anything, and none is
 // started.
@@ -47,6 +51,11 @@ func (s *Server) Guard(command ...string) error {
 	if !ok {
 		return errs.Newf(op, errs.NotFound, "%s is not mounted any more", s.mountpoint)
 	}
+	// What others have left open in this process is not for it: it ends a moment later, and
+	// somebody may wait for the end of a pipe.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		s.log.Debug("descriptors are inherited by the process that guards the mount", "err", err)
+	}
 	args := append(command[1:len(command):len(command)], strconv.Itoa(os.Getpid()), m.device, s.mountpoint)
 	cmd := exec.Command(command[0], args...)
 	cmd.Dir, cmd.Env = "/", []string{}
@@ -60,9 +69,12 @@ func (s *Server) Guard(command ...string) error {
 	return nil
 }
 
-// RunGuard waits until the process that called Guard ends, or is killed and can't, and
-// aborts the connection of its mount if that is still there. The mount stays where it is,
-// and everything in it is ENOTCONN: what lies under it is not for the programs that use it.
+// RunGuard waits until the process that called Guard ends, or is killed and can't: then it
+// aborts the connection of its mount. The mount stays where it is, and everything in it is
+// ENOTCONN: what lies under it is not for the programs that use it.
+//
+// Of a process that has ended the kernel has closed the connection. At its path there may be
+// another mount already, with the device number of the old one: that is left alone.
 func RunGuard(args []string) error {
 	const op = "fusefs.RunGuard"
 	if len(args) != 3 {
@@ -73,16 +85,28 @@ func RunGuard(args []string) error {
 		return errs.E(op, errs.Invalid, err)
 	}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	for os.Getppid() == parent && !ending(parent) {
+	for os.Getppid() == parent {
+		if held(parent) {
+			time.Sleep(dyingTime)
+			if os.Getppid() == parent && held(parent) {
+				return abort(args[1], args[2])
+			}
+		}
 		time.Sleep(guardEvery)
 	}
-	return abort(args[1], args[2])
+	return nil
 }
 
-// ending reports whether a process has ended, but for threads that can't, or is about to.
-func ending(pid int) bool {
+// held reports whether a process was killed and has threads that have not ended.
+func held(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	return err != nil || bytes.Contains(b, []byte("\nState:\tZ")) || bytes.Contains(b, []byte("\nState:\tX")) || fatalPending(b)
+	if err != nil {
+		return false
+	}
+	if bytes.Contains(b, []byte("\nState:\tZ")) { // its first thread has ended
+		return !bytes.Contains(b, []byte("\nThreads:\t1\n"))
+	}
+	return fatalPending(b)
 }
 
 // abort aborts the connection of the mount of a device at a path. umount2(2) with MNT_FORCE

@@ -46,6 +46,41 @@ func TestKilledInTheKernel(t *testing.T) {
 	}
 }
 
+// TestGuardLeavesOthersAlone: a mount is killed and ends, and somebody mounts at its place,
+// before its guard has noticed.
+func TestGuardLeavesOthersAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("aborting a connection takes root")
+	}
+	dir := filepath.Join(t.TempDir(), "mnt")
+	must(t, os.Mkdir(dir, 0755))
+	for range 2 { // the second one nearly always has the device number of the first
+		k := startTalk(t, "stuck", dir)
+		t.Cleanup(func() {
+			k.cmd.Process.Kill()
+			syscall.Unmount(dir, mntDetach)
+		})
+		k.want("", "mounted")
+		_, err := os.Stat(dir)
+		must(t, err)
+		must(t, k.cmd.Process.Kill())
+		k.cmd.Wait()
+		must(t, syscall.Unmount(dir, mntDetach))
+	}
+	v := newFakeVolume()
+	s, err := Mount(Options{Mountpoint: dir}, v.session())
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, s.Unmount(context.Background(), false))
+		s.Wait()
+	})
+	for end := time.Now().Add(2*guardEvery + 2*dyingTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(dir); err != nil {
+			t.Fatalf("the new mount: %v", err)
+		}
+	}
+}
+
 // stuckProgram serves a mount in which mkdir(2) is never answered, and has the kernel asked
 // to forget a name of the directory meanwhile.
 func stuckProgram(args []string) error {

@@ -11,6 +11,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 	"twofold/internal/procid"
 	"twofold/metadata"
 	"twofold/volume/api"
@@ -92,6 +93,10 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 		}
 	}
 	for _, w := range held.Writes {
+		if rec.Lost(w.Token) { // an earlier server has given it to others
+			v.log.Warn("a write lease was taken from a mount that was silent", "session", id, "inode", w.Ino)
+			continue
+		}
 		b, dir := dirs[w.Ino]
 		reclaim := v.leases.Reclaim
 		if dir {
@@ -103,7 +108,8 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 			v.log.Warn("a write lease could not be resumed", "session", id, "inode", w.Ino, "err", err)
 		}
 	}
-	v.locks.Restore(s, held.Locks)
+	v.locks.Restore(s, held.Locks, rec.LostLocks)
+	v.dropNotes(s, &rec, held)
 	v.mu.Lock()
 	delete(v.expected, id)
 	v.mu.Unlock()
@@ -173,13 +179,22 @@ const afterlife = 1200 * time.Millisecond
 // known to be dead, and its kernel has forgotten what it cached, or its session has ended.
 func (s *Session) Silent() time.Duration {
 	s.mu.Lock()
-	connected, d, ended := s.connected, time.Since(s.heard), s.ended
-	late := !s.caches.Load() || time.Since(s.left) > afterlife
+	d, ended := time.Since(s.heard), s.ended
 	s.mu.Unlock()
-	if ended || !connected && late && s.v.dead(s.node) {
+	if ended || s.dead() {
 		return math.MaxInt64
 	}
 	return d
+}
+
+// dead reports whether the mount's process is known to be dead, and its kernel has forgotten what
+// it cached.
+func (s *Session) dead() bool {
+	s.mu.Lock()
+	connected := s.connected
+	late := !s.caches.Load() || time.Since(s.left) > afterlife
+	s.mu.Unlock()
+	return !connected && late && s.v.dead(s.node)
 }
 
 // Recall implements lease.Holder.
@@ -187,7 +202,8 @@ func (s *Session) Recall(ctx context.Context, ino twofold.Ino, token uint64) err
 	return s.holder.Recall(ctx, ino, token)
 }
 
-// End ends the session: its leases and open files are given back.
+// End ends the session: its leases and open files are given back. Where that can't be committed it
+// has not ended, and keeps them.
 func (s *Session) End(ctx context.Context) error {
 	s.mu.Lock()
 	if s.ended {
@@ -195,13 +211,22 @@ func (s *Session) End(ctx context.Context) error {
 		return nil
 	}
 	s.ended = true
+	s.mu.Unlock()
+
+	// First the commit: until then the session's commands are good, and another server would
+	// let the mount resume with all it holds.
+	if _, err := s.v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.id}); err != nil {
+		s.mu.Lock()
+		s.ended = false // it comes again, or is silent for long: see expire
+		s.mu.Unlock()
+		return err
+	}
+	s.mu.Lock()
 	opens := s.opens
 	s.opens = map[twofold.Ino]int{}
 	s.unspare()
 	s.mu.Unlock()
-
-	// First the commit: until then the session's commands are good.
-	err := s.v.endSession(ctx, s.id)
+	err := s.v.forgetSession(ctx, s.id)
 	s.v.mu.Lock()
 	delete(s.v.sessions, s.id)
 	s.v.mu.Unlock()
@@ -234,7 +259,7 @@ func (v *Volume) grace(since time.Time, term time.Duration) {
 		}
 		left := len(v.expected)
 		v.mu.Unlock()
-		if left == 0 || time.Since(since) > term {
+		if left == 0 || time.Since(since) > term || plant.Is(plant.NoGrace) {
 			if left > 0 {
 				v.log.Warn("mounts of before the restart did not come back in time; what they have not flushed will be refused", "mounts", left)
 			}

@@ -107,6 +107,7 @@ type Volume struct {
 	levels  *levels
 	touched *touched
 	clock   *clock
+	taken   *taken
 
 	began time.Time
 	stop  context.CancelFunc
@@ -163,6 +164,7 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		levels:      newLevels(),
 		touched:     newTouched(),
 		clock:       newClock(o.Clock),
+		taken:       newTaken(),
 		kickReaper:  make(chan struct{}, 1),
 		kickTrash:   make(chan struct{}, 1),
 		kickCompact: make(chan struct{}, 1),
@@ -179,7 +181,9 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	}
 	v.locks = locks.New(locks.Options{
 		Term: o.LeaseTerm, Ready: v.leases.Await, IsReady: v.leases.IsReady, Log: o.Logger, Done: run.Done(),
+		Note: v.noteLocks, Unnote: v.unnoteLocks,
 	})
+	v.leases.NoteRevoked(v.noteLease)
 	if err := v.begin(ctx); err != nil {
 		stop()
 		return nil, err
@@ -199,12 +203,13 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	}
 	v.kick(v.kickReaper) // what the process before did not get to
 	v.kick(v.kickCompact)
-	v.wg.Add(4)
+	v.wg.Add(5)
 	since := o.LedSince
 	if since.IsZero() || o.Leads == nil {
 		since = time.Now()
 	}
 	go v.grace(since, term)
+	go v.keepTaken()
 	go v.reaper()
 	go v.compactor()
 	go v.collector()

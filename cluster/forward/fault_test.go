@@ -388,6 +388,41 @@ func TestLostRequests(t *testing.T) {
 	}
 }
 
+// shortConn takes the first bytes that are written, and then is lost.
+type shortConn struct {
+	net.Conn
+	room int
+}
+
+func (c *shortConn) Write(p []byte) (int, error) {
+	n, _ := c.Conn.Write(p[:min(len(p), c.room)])
+	if n < len(p) {
+		_ = c.Conn.Close()
+		return n, io.ErrClosedPipe
+	}
+	return n, nil
+}
+
+// TestLostWithinItsBody: a deletion of which the head has arrived is not sent again: what is
+// asked needs no body.
+func TestLostWithinItsBody(t *testing.T) {
+	s := play(t)
+	l := to(s.url())
+	h, err := New(Options{Where: l.where, Here: http.NotFoundHandler(), Secret: testSecret(t), Logger: slog.New(slog.DiscardHandler), Wait: 200 * time.Millisecond,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return &shortConn{c, 40_000}, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := serveHTTP(t, h)
+	t.Cleanup(h.Close)
+	c := dial(t, front)
+	c.send("DELETE /k HTTP/1.1", "Host: a", "Content-Length: 60000\r\n\r\n"+strings.Repeat("x", 60_000-4))
+	c.want(500, "may or may not have taken effect")
+}
+
 // TestStaleConnection: a connection that the leading node closed while it was idle costs
 // no request.
 func TestStaleConnection(t *testing.T) {

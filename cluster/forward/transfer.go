@@ -119,11 +119,12 @@ func (t *transfer) exchange(c *conn) (reuse bool, err error) {
 	hasBody := t.r.ContentLength != 0
 	hold := hasBody && t.small == nil
 	head := t.h.appendHead(make([]byte, 0, 2<<10), t.r, hold || expectsContinue(t.r))
+	need := len(head) // without which nothing is done; what is asked may need nothing of the body
 	if len(t.small) > 0 {
 		head = append(head, t.small...)
 	}
-	if _, err := c.Write(head); err != nil {
-		return false, t.lost(c, false, err) // it was not sent whole
+	if n, err := c.Write(head); err != nil {
+		return false, t.lost(c, n >= need && !t.repeatable(), err)
 	}
 	s := &sender{t: t, c: c}
 	for {

@@ -41,6 +41,8 @@ const (
 	mShards     rpc.Method = 183 // is there a shard on any drive?
 	mReplica    rpc.Method = 184 // make a metadata replica on a drive
 	mReplace    rpc.Method = 185 // may an empty directory become a drive?
+	mInfo       rpc.Method = 186 // how the store is, of the node that leads
+	mAbout      rpc.Method = 187 // what a node says of its process
 	lastMethod  rpc.Method = 219
 )
 
@@ -127,6 +129,14 @@ func (n *Node) serve(ctx context.Context, from int, r *rpc.Request) (rpc.Answer,
 			return rpc.Answer{}, err
 		}
 		return rpc.Answer{}, n.mayReplace(twofold.SetID{Pool: q.Pool, Set: q.Set}, q.Index)
+	case mInfo:
+		in, err := n.infoHere(ctx)
+		if err != nil {
+			return rpc.Answer{}, err
+		}
+		return rpc.Answer{Header: in}, nil
+	case mAbout:
+		return rpc.Answer{Header: n.about()}, nil
 	}
 	return rpc.Answer{}, errs.Newf("node.serve", errs.Unsupported, "unknown method %d", r.Method)
 }

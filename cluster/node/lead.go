@@ -97,9 +97,14 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	if l.engine, err = n.openEngine(); err != nil {
 		return err
 	}
+	var blobs volume.Blobs = l.engine
+	var place volume.Placer = &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: l.engine}
+	if n.several() {
+		p := patient{n.lately}
+		blobs, place = patientBlobs{blobs, p}, patientPlacer{place, p}
+	}
 	l.volume, err = volume.Open(ctx, volume.Options{
-		Meta: n.group, Blobs: l.engine, Node: self(), Logger: n.log,
-		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: l.engine},
+		Meta: n.group, Blobs: blobs, Node: self(), Logger: n.log, Placer: place,
 		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(), LedSince: l.began,
 	})
 	if err != nil {

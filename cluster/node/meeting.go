@@ -222,14 +222,10 @@ func (n *Node) gather(ctx context.Context) (reports map[int]report, waits []stri
 		n.where.learn(a.node, a.r)
 	}
 	for i := range c.Topology.Nodes {
-		why := ""
 		if st := c.Peers.State(i); failed[i] != nil && !st.Up && st.Why != "" {
-			why = st.Why
+			waits = append(waits, "for "+st.Why) // has the node's address
 		} else if failed[i] != nil {
-			why = plainText(failed[i])
-		}
-		if why != "" {
-			waits = append(waits, fmt.Sprintf("for %s: %s", n.url(i), why))
+			waits = append(waits, fmt.Sprintf("for %s: %s", n.url(i), plainText(failed[i])))
 		}
 		for _, d := range reports[i].Drives {
 			if d.Why != "" {

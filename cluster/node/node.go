@@ -1,7 +1,10 @@
-// Package node is one server's store, put together: the drives of the command line,
-// the engine over them, the metadata replicas on them, and the volume on top. It
-// decides at the start what may be formatted, and while running what becomes of
-// drives that are lost, come back, or are replaced.
+// Package node is one server's part of a store: the drives of the command line that are
+// its own, the metadata replicas on them, and, where it leads, the store itself: the engine
+// over all drives and the volume on top. It decides at the start what may be formatted, and
+// while running what becomes of drives that are lost, come back, or are replaced.
+//
+// A store on one node is led there, always. Of one over several nodes (Options.Cluster) one
+// node at a time leads: docs/cluster.md is a walk through it.
 package node
 
 import (
@@ -27,8 +30,10 @@ import (
 
 // Options for Open.
 type Options struct {
-	Layout placement.Layout
+	Layout placement.Layout // of the whole store
 	Logger *slog.Logger
+	// Program is this program's version, for Info.
+	Program string
 	// Say prints to the person who started the server, before anything is changed.
 	Say func(text string)
 	// LeaseTerm and SessionTTL: see volume.Options.
@@ -47,7 +52,7 @@ type Options struct {
 	AfterCrash bool
 }
 
-// Node is an open store.
+// Node is an open store, or one node's part of it.
 type Node struct {
 	opts        Options
 	log         *slog.Logger
@@ -58,6 +63,7 @@ type Node struct {
 	group       *replica.Group
 	monitor     *drive.Monitor
 	wantReplica chan struct{} // kicks keepReplicas
+	began       time.Time
 	leads
 	running
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"twofold"
 	"twofold/engine/drive"
@@ -20,8 +21,12 @@ import (
 // Open opens the store of the layout: it checks what is on the drives, formats what
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
+//
+// Of a store over several nodes it opens this node's part, and returns when some node leads,
+// however long that takes (errs.Canceled when ctx ends): Options.Cluster.Views are told when
+// it is this one, also before Open returns.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), began: time.Now(), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
 	if err := n.open(ctx); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()

@@ -14,10 +14,6 @@ import (
 // Where metadata replicas are, of a store over several nodes. The node that leads decides;
 // the node that has the drive makes the replica.
 
-// replicaLost is for how long nothing must have been heard of a replica before another
-// one takes its place: longer than a machine takes to start again.
-const replicaLost = 5 * time.Minute
-
 // makeReplica makes a metadata replica on a drive of this node, because the node that leads
 // says so, in the place of a lost one if that is not zero.
 func (n *Node) makeReplica(ctx context.Context, id, lost twofold.DriveID) error {
@@ -156,62 +152,32 @@ const foundLimit = 30 * time.Second
 // good, as far as there are drives for them. missing is how many there are too few.
 func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 	n := l.n
+	var seats []seat
+	for _, d := range n.opts.Layout.Drives() {
+		cur := n.slots[d.Set][d.Index].Drive()
+		seats = append(seats, seat{d, cur.ID(), !cur.ID().IsZero() && cur.State() != drive.Offline})
+	}
+	known := func(id twofold.DriveID) (pos [3]int, ok bool) {
+		at, ok := n.where.drive(id)
+		return at.pos, ok
+	}
 	want := n.opts.Layout.ReplicaCount()
-	all := n.opts.Layout.Drives()
-	ids := make([]twofold.DriveID, len(all)) // of what is there now
-	index := map[[3]int]int{}
-	for i, d := range all {
-		ids[i] = n.slots[d.Set][d.Index].Drive().ID()
-		index[position(d)] = i
-	}
-	usable := func(i int) bool {
-		return !ids[i].IsZero() && n.slots[all[i].Set][all[i].Index].Drive().State() != drive.Offline
-	}
-	var keep []int // positions that have one
-	voters, sound := 0, 0
-	members := map[twofold.DriveID]bool{}
-	var lost []twofold.DriveID
 	group, err := l.provenMembers()
 	if err != nil {
 		return want, err
 	}
-	for _, m := range group {
-		members[m.Drive] = true
-		if m.Voter {
-			voters++
-		}
-		at, known := n.where.drive(m.Drive)
-		i, planned := index[at.pos]
-		replaced := known && planned && !ids[i].IsZero() && ids[i] != m.Drive
-		if replaced || m.Silent > replicaLost {
-			lost = append(lost, m.Drive)
-			continue
-		}
-		if m.Voter {
-			sound++
-		}
-		if known && planned {
-			keep = append(keep, i)
-		}
-	}
-	free := func(i int) bool { return usable(i) && !members[ids[i]] }
-	kept := len(keep)
-	chosen := placement.Replicas(all, keep, max(want, kept), free)[kept:]
-	for _, i := range chosen {
-		var instead twofold.DriveID
-		if len(lost) > 0 {
-			instead, lost = lost[0], lost[1:]
-		}
-		if e := l.askForReplica(ctx, ids[i], instead, all[i].Node); err == nil {
+	p := planReplicas(seats, group, known, want)
+	for _, m := range p.make {
+		if e := l.askForReplica(ctx, m.fresh, m.lost, m.node); err == nil {
 			err = e
 		}
 	}
-	if len(lost) > 0 && sound >= want { // the others are enough without it
-		if e := n.group.Remove(ctx, lost[0]); err == nil {
+	if !p.remove.IsZero() {
+		if e := n.group.Remove(ctx, p.remove); err == nil {
 			err = e
 		}
 	}
-	return want - voters, err
+	return p.missing, err
 }
 
 // askForReplica has a node make a replica on a drive of its own.

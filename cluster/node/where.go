@@ -140,12 +140,11 @@ func (n *Node) askAround(ctx context.Context) {
 // be reached; here, that it is this one and the store is open; and a channel that is
 // closed when it may have changed.
 func (n *Node) Where() (url string, here bool, changed <-chan struct{}) {
-	if n.leads.cur.Load() != nil {
-		_, changed = n.where.leading()
+	node, changed := n.where.leading() // before the rest, so that no change of that is missed
+	switch {
+	case n.leads.cur.Load() != nil:
 		return n.url(n.opts.Cluster.Self), true, changed
-	}
-	node, changed := n.where.leading()
-	if node < 0 || node == n.opts.Cluster.Self || !n.opts.Cluster.Peers.Up(node) {
+	case node < 0, node == n.opts.Cluster.Self, !n.opts.Cluster.Peers.Up(node):
 		return "", false, changed
 	}
 	return n.url(node), false, changed

@@ -70,6 +70,9 @@ func Parse(args []string, classes placement.Classes) (Topology, error) {
 		}
 	}
 	if urls == 0 {
+		if i := slices.IndexFunc(args, hostLike); i >= 0 {
+			return Topology{}, invalid("%q looks like a directory of another node: that is written http://%s; a directory of this machine of that name is ./%s", args[i], args[i], args[i])
+		}
 		l, err := placement.New(args, classes)
 		return Topology{Nodes: []Node{{}}, Layout: l}, err
 	}
@@ -96,7 +99,28 @@ func parseURLs(args []string, classes placement.Classes) (Topology, error) {
 	if err != nil {
 		return Topology{}, err
 	}
+	if hint := loneNodes(groups, pools); hint != "" {
+		l.Warnings = append(l.Warnings, hint)
+	}
 	return Topology{Nodes: p.nodes, Layout: l}, nil
+}
+
+// loneNodes is a hint where the arguments are one pool for each of several nodes, with the
+// same directories: what a shell makes of http://node{1..4}/data{1...4}.
+func loneNodes(groups []placement.Group, pools []placement.PoolDrives) string {
+	if len(groups) < 2 {
+		return ""
+	}
+	var dirs string
+	for i, g := range groups {
+		_, rest, _ := strings.Cut(g.Arg, "://")
+		_, dir, _ := strings.Cut(rest, "/")
+		if len(pools[i].Nodes) != 1 || i > 0 && dir != dirs || i > 0 && slices.Equal(pools[i].Nodes, pools[0].Nodes) {
+			return ""
+		}
+		dirs = dir
+	}
+	return fmt.Sprintf("each of the %d arguments is a pool on one node; sets over all nodes, which bear the loss of one, take one argument with three dots in the host as well, as in http://node{1...%d}/data{1...4}", len(groups), len(groups))
 }
 
 // parser numbers the nodes as they are named.
@@ -186,6 +210,18 @@ func (t Topology) Digests() []string {
 func (t Topology) Extends(other Topology) bool {
 	n := len(other.Layout.Pools)
 	return n > 0 && n < len(t.Layout.Pools) && t.DigestOf(n) == other.Digest()
+}
+
+// hostLike reports whether an argument begins like HOST:PORT/, as a URL does without
+// its scheme.
+func hostLike(a string) bool {
+	host, _, slash := strings.Cut(a, "/")
+	i := strings.LastIndexByte(host, ':')
+	if !slash || i <= 0 {
+		return false
+	}
+	port := host[i+1:]
+	return port != "" && strings.Trim(port, "0123456789.{}") == "" && strings.ContainsAny(port, "0123456789")
 }
 
 func isURL(a string) bool { return strings.Contains(a, "://") }

@@ -35,6 +35,7 @@ func TestParse(t *testing.T) {
 		{"http://one/d{1...4}", "http://one:9000", 4, []int{4}},
 		{"http://a_1//x//y/../d", "http://a_1:9000", 1, []int{1}},
 		{"./d{1...4}", "this machine", 4, []int{4}},
+		{"./a:9000/d{1...4} x:y/d{1...4}", "this machine", 4, []int{4, 4}},
 	} {
 		top := parse(t, c.args)
 		var names []string
@@ -77,10 +78,28 @@ func TestDrivesOfNodes(t *testing.T) {
 	}
 }
 
+// TestPoolOfEachNode: what a shell makes of two dots in the host is warned of; pools of one
+// node that were meant are not.
+func TestPoolOfEachNode(t *testing.T) {
+	for args, warned := range map[string]bool{
+		"http://node1/d{1...4} http://node2/d{1...4} http://node3/d{1...4}": true,
+		"http://node{1...3}/d{1...4}":                                       false,
+		"http://node1/d{1...4} http://node1/e{1...4}":                       false,
+		"http://node{1...2}/d{1...4} http://node{3...4}/d{1...4}":           false,
+	} {
+		top := parse(t, args)
+		if got := strings.Contains(strings.Join(top.Layout.Warnings, "\n"), "is a pool on one node; sets over all nodes"); got != warned {
+			t.Errorf("%s: warned %v: %q", args, got, top.Layout.Warnings)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"", "no drives were given"},
 		{"http://node{1...4}/d ./d{1...4}", `"./d{1...4}" is no URL, but other arguments are`},
+		{"node{1...4}:9000/d{1...4}", `"node{1...4}:9000/d{1...4}" looks like a directory of another node: that is written http://node{1...4}:9000/d{1...4}`},
+		{"10.0.0.1:900{1...4}/d", "looks like a directory of another node"},
 		{"http://a/d https://b/d", "https://b:9000 is https, but http://a:9000 is http: all nodes speak the same"},
 		{"ftp://a/d", "nodes speak http:// or https://, not ftp://"},
 		{"http://a", "names no directory"},

@@ -39,6 +39,7 @@ func (f *front) serveAmong(ctx context.Context, set setup, secret rpc.Secret, ar
 		return remote.Where{Nodes: urls(set), Leading: leading}
 	}, f.log)
 	o.Cluster = &node.Cluster{Topology: set.topo, Self: set.self, Peers: p, Views: f}
+	f.local = o.Cluster
 	failed := make(chan error, 1)
 	go func() { failed <- f.http.Serve(in.listener) }()
 	n, err := node.Open(ctx, o)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"twofold/admin"
+	"twofold/cluster/info"
 	"twofold/cluster/node"
 	"twofold/cluster/peers"
 	"twofold/cluster/rpc"
@@ -36,22 +37,26 @@ type front struct {
 	away  http.Handler
 	node  atomic.Pointer[node.Node] // set when it has met the others
 	calls *rpc.Server
-	http  *http.Server
-	cur   atomic.Pointer[views]
-	past  *views // between Unlead and Closed
+	// operators are answered at every node, also before it has met the others.
+	operators *admin.Server
+	local     *node.Cluster // of a store over several nodes: what is known before node is
+	http      *http.Server
+	cur       atomic.Pointer[views]
+	past      *views // between Unlead and Closed
 }
 
-// views are the store's two views and its operators' one, while it is open here.
+// views are the store's two views, while it is open here, and the store for operators.
 type views struct {
-	s3        *s3.Server
-	mounts    *remote.Server
-	operators *admin.Server
+	s3      *s3.Server
+	mounts  *remote.Server
+	leading *node.Leading
 }
 
 var _ node.Views = (*front)(nil)
 
 func newFront(cfg config.Config, log *slog.Logger, secret rpc.Secret) (*front, error) {
 	f := &front{cfg: cfg, log: log}
+	f.operators = admin.NewServer(admin.Options{Store: f.store, Info: f.info, Logger: log})
 	var err error
 	f.calls, err = rpc.NewServer(rpc.Config{Secret: secret, Logger: log}, f.accept)
 	if err != nil {
@@ -69,8 +74,8 @@ func (f *front) Lead(l *node.Leading) {
 			Credentials: rootCredentials{f.cfg.Root},
 			Region:      f.cfg.Region, Domains: f.cfg.Domains, Logger: f.log,
 		}),
-		mounts:    remote.NewServer(l.Mounts(), f.log),
-		operators: admin.NewServer(l.Volume(), f.log),
+		mounts:  remote.NewServer(l.Mounts(), f.log),
+		leading: l,
 	}
 	f.cur.Store(v)
 	if f.door != nil {
@@ -107,36 +112,61 @@ func (f *front) accept(c *rpc.Conn) (rpc.Handler, error) {
 		return f.peers.Accept(c)
 	case c.PeerRole() == rpc.RoleMount && f.door != nil:
 		return f.door.Accept(c)
+	case c.PeerRole() == rpc.RoleAdmin:
+		return f.operators.Accept(c)
 	case v == nil:
 		return elsewhere{f}, nil
-	case c.PeerRole() == rpc.RoleAdmin:
-		return v.operators.Accept(c)
 	}
 	return v.mounts.Accept(c)
 }
 
-// elsewhere answers operators where the store is not open: they are to ask the node where
-// it is.
+// store is what operators change, where it is open here.
+func (f *front) store() (admin.Store, error) {
+	if v := f.cur.Load(); v != nil {
+		return v.leading.Volume(), nil
+	}
+	return nil, f.elsewhere()
+}
+
+// info is how the store is, for operators.
+func (f *front) info(ctx context.Context) (*info.Info, error) {
+	n := f.node.Load()
+	if n == nil && f.local != nil {
+		in := f.local.Info()
+		in.Problems = append(in.Problems, "this node is starting")
+		in.Judge()
+		return in, nil
+	}
+	if n == nil {
+		return nil, f.elsewhere()
+	}
+	return n.Info(ctx)
+}
+
+// elsewhere answers who comes while the store is not open.
 type elsewhere struct{ f *front }
 
 // Serve implements rpc.Handler.
 func (e elsewhere) Serve(context.Context, *rpc.Request) (rpc.Answer, error) {
+	return rpc.Answer{}, e.f.elsewhere()
+}
+
+// elsewhere says where the store is open, where that is not here.
+func (f *front) elsewhere() error {
 	const op = "server.accept"
-	if n := e.f.node.Load(); n != nil {
+	if n := f.node.Load(); n != nil && f.peers != nil {
 		if url, _, _ := n.Where(); url != "" {
-			return rpc.Answer{}, errs.Newf(op, errs.Unavailable, "%s leads the store now: give --endpoint %s", url, url)
+			return errs.Newf(op, errs.Unavailable, "%s leads the store now: give --endpoint %s", url, url)
 		}
 	}
-	return rpc.Answer{}, errs.Newf(op, errs.Unavailable, "no node leads the store now; try again")
+	return errs.Newf(op, errs.Unavailable, "no node leads the store now; try again")
 }
 
 // serveS3 answers S3 requests, or has the node that leads answer them.
 func (f *front) serveS3(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case f.peers == nil:
+	case f.peers == nil, f.node.Load() == nil: // or it has not met the others yet
 		f.serveHere(w, r)
-	case f.node.Load() == nil:
-		notServing(w, r)
 	default:
 		f.away.ServeHTTP(w, r)
 	}

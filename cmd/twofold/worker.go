@@ -48,7 +48,7 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	o := node.Options{
-		Layout: set.topo.Layout, Logger: log, ScrubCycle: f.scrub, Locks: in.locks, AfterCrash: in.afterCrash,
+		Layout: set.topo.Layout, Logger: log, Program: version, ScrubCycle: f.scrub, Locks: in.locks, AfterCrash: in.afterCrash,
 		Say: func(text string) { fmt.Fprint(os.Stderr, text) },
 	}
 	if set.topo.Distributed() {
@@ -68,6 +68,7 @@ func (f *front) serveAlone(ctx context.Context, o node.Options, flags *serverFla
 	if err != nil {
 		return opening(err)
 	}
+	f.node.Store(n)
 	f.Lead(n.Leading())
 	err = f.serve(ctx, flags, in)
 	closing, cancel := context.WithTimeout(context.Background(), drainTimeout)

@@ -26,7 +26,7 @@ func (l Layout) Tolerance() Tolerance { return l.toleranceWith(l.quorum(l.Replic
 func (l Layout) toleranceWith(q quorum) Tolerance {
 	t := Tolerance{DataReads: l.Standard, DataWrites: -1, MetaReads: q.replicas - q.read, MetaWrites: q.replicas - q.write}
 	for _, p := range l.Pools { // where a set can't be written, others are
-		t.DataWrites += p.Sets() * (writesBear(p.SetSize, l.Standard) + 1)
+		t.DataWrites += p.Sets() * (WritesBear(p.SetSize, l.Standard) + 1)
 	}
 	return t
 }
@@ -35,7 +35,7 @@ func (l Layout) toleranceWith(q quorum) Tolerance {
 func (l Layout) setWrites() int {
 	n := MaxSetSize
 	for _, p := range l.Pools {
-		n = min(n, writesBear(p.SetSize, l.Standard))
+		n = min(n, WritesBear(p.SetSize, l.Standard))
 	}
 	return n
 }
@@ -57,7 +57,7 @@ func (l Layout) nodeToleranceWith(q quorum) Tolerance {
 		// Sets lie on all of a pool's nodes, or on so many apart groups of them. With
 		// one pool that can be written there is somewhere to write.
 		apart := max(1, p.Nodes/p.SetSize)
-		t.DataWrites = max(t.DataWrites, apart*(writesBear(p.SetSize, l.Standard)/p.PerNode()+1)-1)
+		t.DataWrites = max(t.DataWrites, apart*(WritesBear(p.SetSize, l.Standard)/p.PerNode()+1)-1)
 	}
 	on := map[int]int{}
 	for _, d := range l.replicaDrives(q.replicas) {
@@ -168,8 +168,8 @@ func (l *Layout) warnOfNodes() {
 	}
 }
 
-// writesBear is how many drives of a set may be lost while writes go on.
-func writesBear(size, parity int) int {
+// WritesBear is how many drives of a set may be lost while writes go on.
+func WritesBear(size, parity int) int {
 	lost := 0
 	for lost+1 < size && size-(lost+1) >= CodingFor(size, parity, lost+1).WriteQuorum() {
 		lost++

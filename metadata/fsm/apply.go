@@ -199,6 +199,8 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.endSession(b)
 	case *metadata.ForgetSession:
 		return a.forgetSession(b)
+	case *metadata.Revoke:
+		return a.revoke(b)
 	case *metadata.CreateBucket:
 		return a.createBucket(b)
 	case *metadata.DeleteBucket:

@@ -9,6 +9,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 )
 
 // Leadership tells which replica leads, as far as is known here (zero: nobody), whether
@@ -49,6 +50,9 @@ func (g *Group) holds(l *lease) bool {
 	}
 	if g.net.wire == nil {
 		return l.holds(g.net)
+	}
+	if plant.Is(plant.LeadsUnproven) {
+		return l.node.leads() && l.node.raft.CurrentTerm() == l.term
 	}
 	// The clock first: when the promises that the lease is made of are still enough for
 	// the configurations in force after it was read, they were when it was.

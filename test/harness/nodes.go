@@ -67,6 +67,12 @@ func StartNodes(t testing.TB, nodes ...*Server) {
 			t.Fatal(err)
 		}
 	}
+	AwaitNodes(t, nodes...)
+}
+
+// AwaitNodes waits until each of them serves.
+func AwaitNodes(t testing.TB, nodes ...*Server) {
+	t.Helper()
 	for _, s := range nodes {
 		if err := s.Await(2 * time.Minute); err != nil {
 			t.Fatalf("%s: %v\n%s", s.Address, err, s.Log())

@@ -230,7 +230,7 @@ func (st *store) openLocked(id twofold.SessionID, holder api.Holder, held api.He
 		s.pins[o.Ino] = o.Count
 	}
 	st.sessions[id] = s
-	st.locks.Restore(s, held.Locks)
+	st.locks.Restore(s, held.Locks, func(twofold.Ino) bool { return false })
 	return s
 }
 
