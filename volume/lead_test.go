@@ -366,6 +366,22 @@ func TestTermOfTheLeaderBefore(t *testing.T) {
 	})
 }
 
+// TestMountsAreWaitedForSinceTheElection: the time that a volume takes to open counts.
+func TestMountsAreWaitedForSinceTheElection(t *testing.T) {
+	h := newHarness(t)
+	e := h.nodes()
+	const term = time.Hour
+	h.led(e, Options{LeaseTerm: term})
+	v, _ := h.leader(e, Options{LeaseTerm: term, LedSince: time.Now().Add(-term)})
+	if _, err := v.HeadObject(ctx, "docs", "none"); !errs.Is(err, errs.NotFound) {
+		t.Fatal(err)
+	}
+	v, _ = h.leader(e, Options{LeaseTerm: term, LedSince: time.Now().Add(-term / 2)})
+	if v.leases.IsReady() {
+		t.Fatal("a mount that may believe in its leases is not waited for")
+	}
+}
+
 // TestRefusedForTheSessionKeepsBlobs: a command that is refused because its session has ended may
 // be the second copy of one that was not.
 func TestRefusedForTheSessionKeepsBlobs(t *testing.T) {

@@ -242,8 +242,8 @@ func (s *Session) End(ctx context.Context) error {
 }
 
 // grace waits for the mounts of before the start, for as long as they may believe in their leases,
-// and then opens the lease table.
-func (v *Volume) grace(term time.Duration) {
+// which is a term from since on, and then opens the lease table.
+func (v *Volume) grace(since time.Time, term time.Duration) {
 	defer v.wg.Done()
 	start := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -259,7 +259,7 @@ func (v *Volume) grace(term time.Duration) {
 		}
 		left := len(v.expected)
 		v.mu.Unlock()
-		if left == 0 || time.Since(start) > term || plant.Is(plant.NoGrace) {
+		if left == 0 || time.Since(since) > term || plant.Is(plant.NoGrace) {
 			if left > 0 {
 				v.log.Warn("mounts of before the restart did not come back in time; what they have not flushed will be refused", "mounts", left)
 			}

@@ -75,6 +75,9 @@ type Options struct {
 	// for a moment before that. Clock is the wall clock; nil: twofold.Now.
 	Leads func() bool
 	Clock func() twofold.Time
+	// LedSince is a moment, of the monotonic clock, from which on no earlier leader can have
+	// answered a mount: from it on mounts of before are waited for. Zero: when Open is done.
+	LedSince time.Time
 
 	// LeaseTerm is how long a mount may be silent before its leases are taken
 	// away when somebody asks for them. Zero: 5 s.
@@ -201,7 +204,11 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 	v.kick(v.kickReaper) // what the process before did not get to
 	v.kick(v.kickCompact)
 	v.wg.Add(5)
-	go v.grace(term)
+	since := o.LedSince
+	if since.IsZero() || o.Leads == nil {
+		since = time.Now()
+	}
+	go v.grace(since, term)
 	go v.keepTaken()
 	go v.reaper()
 	go v.compactor()

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +16,8 @@ import (
 	"twofold/engine/placement"
 	"twofold/internal/errs"
 	"twofold/internal/vfs"
+	"twofold/metadata/kv"
+	"twofold/metadata/replica"
 )
 
 // twoNodes are the options of one of two nodes with two drives each, in directories that
@@ -175,5 +179,39 @@ func TestWhoLeads(t *testing.T) {
 	}
 	if node, _ := w.leading(); node != -1 {
 		t.Errorf("node %d leads, in a term of which nobody knows", node)
+	}
+}
+
+// nobody is a wire that reaches no one.
+type nobody struct{}
+
+func (nobody) Send(context.Context, twofold.DriveID, replica.Kind, []byte) ([]byte, error) {
+	return nil, errs.Newf("nobody", errs.Unavailable, "nobody is there")
+}
+
+func (nobody) Others() []twofold.DriveID { return nil }
+
+// TestNoMembersAreNotBelieved: a node whose own replica went out knows of no replica in the
+// group. It must not take that for a group without replicas, and have them made.
+func TestNoMembersAreNotBelieved(t *testing.T) {
+	g, err := replica.Open(t.Context(), replica.Options{
+		NewMachine: func(kv.Store) (replica.StateMachine, error) { return nil, errors.New("no replica is opened") },
+		Logger:     slog.New(slog.DiscardHandler), Wire: nobody{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close(context.Background())
+	o := twoNodes(t, 0)
+	n := &Node{opts: *o, group: g, log: o.Logger, where: newWhere(), slots: map[twofold.SetID][]*drive.Slot{}}
+	for _, d := range o.Layout.Drives() {
+		n.slots[d.Set] = append(n.slots[d.Set], drive.NewSlot(d.Set, d.Index, drive.NewAbsent(twofold.DriveID{}, d.Path)))
+	}
+	l := &Leading{n: n, term: 7}
+	if missing, err := l.spreadReplicas(t.Context()); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("%d replicas are missing, %v", missing, err)
+	}
+	if l.fewReplicas(t.Context()) {
+		t.Error("it is taken for a store that was not founded")
 	}
 }

@@ -91,7 +91,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 			return err
 		}
 	}
-	if found || n.several() && l.fewReplicas() {
+	if found || n.several() && l.fewReplicas(ctx) {
 		l.foundReplicas(ctx)
 	}
 	if l.engine, err = n.openEngine(); err != nil {
@@ -105,7 +105,7 @@ func (l *Leading) open(ctx context.Context, found bool) (err error) {
 	}
 	l.volume, err = volume.Open(ctx, volume.Options{
 		Meta: n.group, Blobs: blobs, Node: self(), Logger: n.log, Placer: place,
-		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(),
+		LeaseTerm: n.leaseTerm(), SessionTTL: n.opts.SessionTTL, Leads: l.leads(), LedSince: l.began,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"twofold"
+	"twofold/internal/errs"
 )
 
 // member is a replica of the group, as the node that leads sees it.
@@ -11,6 +12,17 @@ type member struct {
 	Drive  twofold.DriveID
 	Voter  bool
 	Silent time.Duration // nothing was heard of it for so long
+}
+
+// provenMembers are members, of a node that leads for certain. One whose own replica just went
+// out knows of no members at all: whoever believed that would have every node make its replica
+// anew, and the group would be gone. errs.Unavailable: this node does not lead in the term.
+func (l *Leading) provenMembers() ([]member, error) {
+	group := l.members()
+	if !l.n.leadsIn(l.term) || len(group) == 0 { // in this order
+		return nil, errs.Newf("node.members", errs.Unavailable, "this node does not lead the store")
+	}
+	return group, nil
 }
 
 // members lists the replicas of the group. A node that has just begun to lead has heard of

@@ -8,6 +8,7 @@ import (
 	"twofold/engine/drive"
 	"twofold/engine/placement"
 	"twofold/internal/errs"
+	"twofold/metadata"
 )
 
 // Where metadata replicas are, of a store over several nodes. The node that leads decides;
@@ -26,6 +27,11 @@ func (n *Node) makeReplica(ctx context.Context, id, lost twofold.DriveID) error 
 		}
 		if !n.present(d) {
 			return errs.Newf(op, errs.Unavailable, "%s is not there", d)
+		}
+		for _, r := range n.group.Status().Replicas {
+			if r.Drive == id && r.Voter && r.State != "lost" && r.State != "joining" {
+				return nil // whoever asks did not know: it must not be made from nothing
+			}
 		}
 		var err error
 		if lost.IsZero() {
@@ -121,9 +127,17 @@ func (l *Leading) foundReplicas(ctx context.Context) {
 
 // fewReplicas reports whether there are less replicas than a majority of those that there
 // are to be: then the store was about to be founded when its first node stopped.
-func (l *Leading) fewReplicas() bool {
+func (l *Leading) fewReplicas(ctx context.Context) bool {
+	err := l.n.group.View(ctx, func(metadata.View) error { return nil }) // waits for the first proof
+	if err != nil {
+		return false
+	}
+	group, err := l.provenMembers()
+	if err != nil {
+		return false // there is nothing to know here any more
+	}
 	voters := 0
-	for _, m := range l.members() {
+	for _, m := range group {
 		if m.Voter {
 			voters++
 		}
@@ -147,7 +161,12 @@ func (l *Leading) spreadReplicas(ctx context.Context) (missing int, err error) {
 		at, ok := n.where.drive(id)
 		return at.pos, ok
 	}
-	p := planReplicas(seats, l.members(), known, n.opts.Layout.ReplicaCount())
+	want := n.opts.Layout.ReplicaCount()
+	group, err := l.provenMembers()
+	if err != nil {
+		return want, err
+	}
+	p := planReplicas(seats, group, known, want)
 	for _, m := range p.make {
 		if e := l.askForReplica(ctx, m.fresh, m.lost, m.node); err == nil {
 			err = e

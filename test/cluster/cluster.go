@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
@@ -113,6 +115,14 @@ func (c *Cluster) S3(n *Node, opts ...func(*s3.Options)) *s3.Client {
 		Region: "us-east-1", BaseEndpoint: aws.String("http://" + n.Name + ":9000"), UsePathStyle: true, HTTPClient: c.http,
 		Credentials: credentials.NewStaticCredentialsProvider(harness.User, harness.Password, ""),
 	}, opts...)
+}
+
+// patient is a client that repeats what fails soon and as often as it takes: what is measured
+// with it is the store, and not the pauses of the SDK, which grow to seconds.
+func patient(o *s3.Options) {
+	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 1<<20, 100*time.Millisecond, ratelimit.None
+	})
 }
 
 // Await waits until each of the nodes (all, if none is named) answers a listing of

@@ -49,6 +49,7 @@ var _ api.Files = (*Client)(nil)
 type link struct {
 	conn    *rpc.Conn
 	at      string        // HOST:PORT
+	url     string        // of the same node, as the nodes call it; "" from a server that does not tell
 	numbers *numbers      // names the session: a new one has a new table
 	calls   int           // guarded by Client.mu: attempts not yet accounted for
 	down    bool          // guarded by Client.mu: calls does not grow any more

@@ -60,7 +60,8 @@ func (c *Client) keepAlive(l *link) {
 
 // tellAlive makes one keep-alive. Where there are other nodes, one of which may lead by now, a
 // server from which nothing comes for patience is given up: it may be paused, or cut off, and
-// the leases that it gave end soon.
+// the leases that it gave end soon. Before that, when it is late, the others are asked: once
+// one of them leads, there is nothing to wait for here.
 func (c *Client) tellAlive(l *link, patience time.Duration) error {
 	for {
 		// Urgent, so that it does not wait behind calls that wait.
@@ -71,7 +72,9 @@ func (c *Client) tellAlive(l *link, patience time.Duration) error {
 		}
 		before := l.conn.Pulse()
 		ctx, cancel := context.WithTimeout(c.ctx, patience)
+		asking := c.whenLate(ctx, l, patience/3)
 		_, err := l.conn.Call(ctx, call)
+		asking()
 		late := ctx.Err() != nil
 		cancel()
 		if !late || !errs.Is(err, errs.Canceled) || c.ctx.Err() != nil {
@@ -83,6 +86,31 @@ func (c *Client) tellAlive(l *link, patience time.Duration) error {
 			return err
 		}
 	}
+}
+
+// whenLate asks the other nodes, until it is called off, whether one of them leads, beginning
+// after a while; and then it closes l. A node says so with a proof that no other one does.
+func (c *Client) whenLate(ctx context.Context, l *link, after time.Duration) (callOff func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(after):
+			}
+			if v, err := c.seek(ctx, visitTimeout, l); err == nil {
+				v.conn.Close()
+				c.log.Warn("another node leads", slog.String("node", v.at), slog.String("silent", l.at))
+				l.conn.Close()
+				return
+			}
+			after = stagger
+		}
+	}()
+	return func() { cancel(); <-over }
 }
 
 // unlink takes the dead link away and waits until its calls are accounted for.
@@ -140,10 +168,11 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 }
 
 func (c *Client) try(ctx context.Context, round int) (*link, error) {
-	conn, at, err := c.seek(ctx, visitTimeout<<min(round, 3))
+	v, err := c.seek(ctx, visitTimeout<<min(round, 3), nil)
 	if err != nil {
 		return nil, err
 	}
+	conn := v.conn
 	if c.nodes.several() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, attachTimeout<<min(round, 3))
@@ -160,7 +189,7 @@ func (c *Client) try(ctx context.Context, round int) (*link, error) {
 		return nil, err
 	}
 	c.locks.attached(began)
-	return &link{conn: conn, at: at, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
+	return &link{conn: conn, at: v.at, url: v.where.Leading, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
 }
 
 // attach resumes the session on conn, or begins one where there is none (any more).

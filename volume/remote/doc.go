@@ -43,7 +43,8 @@
 // turn and not one after the other's silence (seek.go), and begins or resumes where one does. A
 // change of leader is to it what a restart of the server is: it resumes, says what it holds, and
 // sends again under their numbers what was in flight. Where it knows of several, a server that is
-// silent for three keep-alives is given up, unless bytes move.
+// silent for three keep-alives is given up, unless bytes move; and as soon as one is late, when
+// another node says that it leads, which it says with a proof.
 //
 // A node that leads no more may not know it, nor that the next one has given away what it
 // remembers. So no answer is sent, of any method, unless Sessions.Leads is true when it is there

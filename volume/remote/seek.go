@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -32,8 +33,8 @@ type visit struct {
 // seek finds the node that leads, and returns a connection to it without a session: the nodes
 // are asked in turn, first the one that led last, and whoever another one names. Where none leads
 // the error is of the one that says most; where one does, but can't be reached from here, it
-// says that.
-func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Conn, at string, err error) {
+// says that. Where but is a link, another node than that one is sought.
+func (c *Client) seek(ctx context.Context, patience time.Duration, but *link) (found visit, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	visits := make(chan visit)
 	under := 0 // visits under way
@@ -49,6 +50,11 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 	}()
 	asked := map[string]bool{}
 	queue := c.nodes.all()
+	if but != nil {
+		queue = slices.DeleteFunc(queue, func(at string) bool { return at == but.at })
+		asked[but.at] = true
+		err = errs.Newf("remote.Dial", errs.Unavailable, "no other node is known")
+	}
 	next := func() {
 		for len(queue) > 0 {
 			at := queue[0]
@@ -74,9 +80,9 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 			switch {
 			case v.err != nil:
 				err, failed[v.at] = worse(err, v.err), v.err
-			case v.where.Here:
+			case v.where.Here && (but == nil || but.url == "" || v.where.Leading != but.url): // it may have several names
 				c.nodes.leads(v.at)
-				return v.conn, v.at, nil
+				return v, nil
 			default:
 				v.conn.Close()
 				err = worse(err, errs.Newf("remote.Dial", errs.Unavailable, "no node leads that %s knows of", v.at))
@@ -97,7 +103,7 @@ func (c *Client) seek(ctx context.Context, patience time.Duration) (conn *rpc.Co
 	if why := failed[lead]; why != nil && errs.Is(err, errs.Unavailable) {
 		err = errs.Newf("remote.Dial", errs.Unavailable, "%s leads the store, as %s says, but is not reached from here: %s", lead, named.at, inWords(why))
 	}
-	return nil, "", err
+	return visit{}, err
 }
 
 // inWords is why a node could not be asked, for people: without what its name and the

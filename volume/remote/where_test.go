@@ -81,10 +81,15 @@ func serveStore(t *testing.T, st *store) *Server {
 
 func dialDoors(t *testing.T, endpoints ...string) *Client {
 	t.Helper()
+	return dialDoorsAlive(t, 100*time.Millisecond, endpoints...)
+}
+
+func dialDoorsAlive(t *testing.T, keepAlive time.Duration, endpoints ...string) *Client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := Dial(ctx, Options{
-		Endpoints: endpoints, Secret: secret(t), Holder: &mount{}, Logger: quiet(), KeepAlive: 100 * time.Millisecond,
+		Endpoints: endpoints, Secret: secret(t), Holder: &mount{}, Logger: quiet(), KeepAlive: keepAlive,
 		Transport: rpc.Config{PingInterval: time.Hour, PingTimeout: 2 * time.Hour}, // it has to be found out otherwise
 	})
 	if err != nil {
@@ -174,6 +179,41 @@ func (l lines) Write(b []byte) (int, error) {
 	default:
 	}
 	return len(b), nil
+}
+
+// TestLateLeaderIsLeftForAnother: a mount does not wait for the end of its patience with a
+// server that does not answer, when another one leads.
+func TestLateLeaderIsLeftForAnother(t *testing.T) {
+	st := newStore(newCounter().hook)
+	var all []string
+	where := func() Where { return Where{Nodes: all} }
+	nodes := []*doorNode{startDoor(t, where), startDoor(t, where)}
+	for _, n := range nodes {
+		all = append(all, "http://"+n.addr)
+	}
+	nodes[0].door.Serve(serveStore(t, st))
+	c := dialDoorsAlive(t, time.Hour, nodes[0].addr)
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	frozen := make(chan struct{})
+	defer close(frozen)
+	nodes[0].frozen.Store(&frozen)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	over := c.whenLate(ctx, l, time.Millisecond) // nobody leads
+	time.Sleep(10 * time.Millisecond)
+	if l.conn.Err() != nil {
+		t.Error("it was left for nobody")
+	}
+	over()
+	nodes[1].door.Serve(serveStore(t, st))
+	defer c.whenLate(ctx, l, time.Millisecond)()
+	select {
+	case <-l.conn.Done():
+	case <-ctx.Done():
+		t.Fatal("it is waited for")
+	}
 }
 
 // TestNothingIsSaidUnproven: what a server remembers is not told where another may have taken over;
