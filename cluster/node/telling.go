@@ -40,7 +40,7 @@ func (n *Node) tellLeader() {
 			return
 		case <-changed:
 		case <-down:
-		case <-nobody.due():
+		case <-time.After(time.Second): // not every end of a lead is told as a change
 		}
 	}
 }
@@ -61,14 +61,6 @@ func (t *nobodys) lasts() bool {
 	}
 	t.said = true
 	return true
-}
-
-// due is when lasts may report; never where it has not begun or has reported.
-func (t *nobodys) due() <-chan time.Time {
-	if t.since.IsZero() || t.said {
-		return nil
-	}
-	return time.After(time.Until(t.since.Add(leaderless)))
 }
 
 // How often the same text is said at most while others come in between, and how long it

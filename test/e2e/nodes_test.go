@@ -90,6 +90,14 @@ func leader(t *testing.T, nodes []*harness.Server) int {
 	return at
 }
 
+// says is an error as long as a node has not printed a text.
+func says(s *harness.Server, text string) error {
+	if !s.Says(text) {
+		return fmt.Errorf("%q is not in what it printed", text)
+	}
+	return nil
+}
+
 // TestFourNodes: four nodes form a store; every one serves what any of them was given.
 // The store goes on without the one that leads, which comes back and catches up, also with an
 // emptied disk; all of them can be killed and started again.
@@ -129,6 +137,11 @@ func TestFourNodes(t *testing.T) {
 		all = append(all, o)
 	}
 	check("one lost")
+	for i, s := range nodes {
+		if s.Alive() && i != leader(t, nodes) {
+			eventually(t, s.Address+" says who leads", func() error { return says(s, "another node leads the store") })
+		}
+	}
 	harness.StartNodes(t, nodes[lost])
 	check("it is back")
 
@@ -159,6 +172,18 @@ func TestFourNodes(t *testing.T) {
 	}
 	check("another lost")
 
+	// With two of four nobody leads. The node that did says so, or those that lost it.
+	nodes[lost].Kill()
+	eventually(t, "a node says that nobody leads", func() (err error) {
+		for _, s := range nodes {
+			if s.Alive() {
+				if err = says(s, "no node leads the store"); err == nil {
+					return nil
+				}
+			}
+		}
+		return err
+	})
 	for _, s := range nodes {
 		if s.Alive() {
 			s.Kill()
