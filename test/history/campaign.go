@@ -73,6 +73,12 @@ func run(t *testing.T, o options) *counts {
 				mounts: o.mounts, nodes: o.nodes, each: 1 + server%2, env: o.env,
 				faulty: o.load.faults && server%3 == 1, behind: !o.load.faults || server%3 == 0,
 			})
+			t.Cleanup(func() {
+				if t.Failed() {
+					os.MkdirAll(o.keep, 0o755)
+					r.keepLogs(filepath.Join(o.keep, fmt.Sprintf("seed-%d-server-%d", o.seed, server)))
+				}
+			})
 			for n := 0; n < o.perRig && more() && !t.Failed(); n++ {
 				oneRound(t, r, o, c)
 				if time.Since(said) > 10*time.Second {
@@ -96,8 +102,6 @@ func oneRound(t *testing.T, r *rig, o options, c *counts) {
 	rd := newRound(r, rng, c.rounds, l)
 	h, err := rd.run(rng, l)
 	if err != nil {
-		os.MkdirAll(o.keep, 0o755)
-		r.keepLogs(filepath.Join(o.keep, fmt.Sprintf("seed-%d-round-%d", o.seed, c.rounds)))
 		t.Fatalf("seed %d, round %d: %v", o.seed, c.rounds, err)
 	}
 	h.Seed, h.Round = o.seed, c.rounds
@@ -133,7 +137,6 @@ func oneRound(t *testing.T, r *rig, o options, c *counts) {
 		return
 	}
 	t.Errorf("%s", wrong(h, o))
-	r.keepLogs(filepath.Join(o.keep, fmt.Sprintf("seed-%d-round-%d", o.seed, h.Round)))
 }
 
 // wrong keeps a wrong history and says where it is.

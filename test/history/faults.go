@@ -33,7 +33,7 @@ const (
 	among          // nodes
 )
 
-// longerThanLease is how long a mount is stopped: the lease term is 5 s.
+// longerThanLease is how long a mount is stopped: the lease term is 5 s, and 2 s over nodes.
 const longerThanLease = 7 * time.Second
 
 var faultKinds = []fault{
@@ -42,8 +42,9 @@ var faultKinds = []fault{
 	{name: "kill node", weight: 3, where: among, run: func(r *round, rng *rand.Rand) { r.killNode(rng, r.follower(rng)) }},
 	{name: "stop leader", weight: 6, where: among, run: func(r *round, rng *rand.Rand) { r.stopNode(rng, r.rig.leader()) }},
 	{name: "stop node", weight: 2, where: among, run: func(r *round, rng *rand.Rand) { r.stopNode(rng, r.follower(rng)) }},
-	{name: "mute leader", weight: 4, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.rig.leader()) }},
-	{name: "mute node", weight: 2, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.follower(rng)) }},
+	{name: "mute leader", weight: 4, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.rig.leader(), shortPause(rng)) }},
+	{name: "mute leader long", weight: 4, losses: true, where: among, run: muteLeader},
+	{name: "mute node", weight: 2, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.follower(rng), somePause(rng)) }},
 	{name: "kill mount", weight: 6, losses: true, run: killMount},
 	{name: "stop mount", weight: 1, losses: true, run: stopMount},
 	{name: "reset connections", weight: 4, impatient: true, maps: true, run: resetConnections},
@@ -106,6 +107,19 @@ func somePause(rng *rand.Rand) time.Duration {
 	return time.Duration(500+rng.IntN(3500)) * time.Millisecond
 }
 
+// shortPause is shorter than the lease term of several nodes, which is 2 s, by more than
+// mounts' keep-alives are apart.
+func shortPause(rng *rand.Rand) time.Duration {
+	return time.Duration(200+rng.IntN(800)) * time.Millisecond
+}
+
+// muteLeader is longer: the node goes on leading, for its own calls to the others are
+// answered, and revokes the leases of mounts that it does not hear.
+func muteLeader(r *round, rng *rand.Rand) {
+	r.lossy(r.rig.mounts...)
+	r.muteNode(rng, r.rig.leader(), somePause(rng))
+}
+
 // stopNode stops a server, which then goes on from what it believed: SIGSTOP.
 func (r *round) stopNode(rng *rand.Rand, i int) {
 	pause(rng, 300*time.Millisecond)
@@ -118,9 +132,8 @@ func (r *round) stopNode(rng *rand.Rand, i int) {
 
 // muteNode holds back what is sent to a node, and what it answers. What it sends to other
 // nodes of itself gets there.
-func (r *round) muteNode(rng *rand.Rand, i int) {
+func (r *round) muteNode(rng *rand.Rand, i int, d time.Duration) {
 	pause(rng, 300*time.Millisecond)
-	d := somePause(rng)
 	r.note(fmt.Sprintf("node %d for %v", i+1, d))
 	r.rig.nodes[i].net.mute(d)
 	time.Sleep(d)

@@ -95,7 +95,7 @@ func TestNodesAreOneHistory(t *testing.T) {
 	}
 	o := defaults()
 	o.nodes, o.limit, o.perRig = 4, 20*time.Second, 4
-	o.script = []string{"", "kill leader", "", "stop leader"}
+	o.script, o.load.steps = []string{"", "kill leader", "stop leader"}, 12
 	o.rounds = len(o.script)
 	if c := run(t, o); c.checked == 0 && !t.Failed() {
 		t.Error("no history was decided: nothing was tested")
