@@ -1,5 +1,5 @@
 # Everything here calls a script that works without make too.
-.PHONY: build install run test race crash history history-plants posix-test fsx-test fio-verify programs-test bench help
+.PHONY: build install run test race crash cluster-test history history-plants posix-test fsx-test fio-verify programs-test bench help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ race: ## the unit tests with the race detector
 
 crash: ## kill -9, power cuts, broken and lost drives under load, for half an hour
 	@scripts/crash-campaign
+
+cluster-test: ## faults of four machines and of the network between them, under load: DURATION=10m SEED=1 (docs/cluster.md)
+	@scripts/cluster-campaign $(or $(DURATION),10m) $(SEED)
 
 history: ## clients of both views, with faults: is it one history? DURATION=10m (docs/history.md)
 	@scripts/history-campaign $(or $(DURATION),10m)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"twofold"
+	"twofold/cluster/info"
 	"twofold/cluster/rpc"
 	"twofold/internal/errs"
 	"twofold/volume/api"
@@ -44,4 +45,12 @@ func (c *Client) Quota(ctx context.Context, name twofold.BucketName) (q api.Quot
 func (c *Client) SetQuota(ctx context.Context, name twofold.BucketName, limit int64) (q api.Quota, err error) {
 	_, err = c.conn.Call(ctx, &rpc.Call{Method: mSetQuota, Header: setQuotaReq{name, limit}, Reply: &q})
 	return q, err
+}
+
+// Info is how the store is, from whichever node is asked. errs.Unsupported: the server is
+// of a version that does not tell.
+func (c *Client) Info(ctx context.Context) (*info.Info, error) {
+	in := &info.Info{}
+	_, err := c.conn.Call(ctx, &rpc.Call{Method: mInfo, Reply: in})
+	return in, err
 }

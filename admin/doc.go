@@ -14,10 +14,11 @@ import (
 const (
 	mQuota    rpc.Method = 1
 	mSetQuota rpc.Method = 2
+	mInfo     rpc.Method = 3 // -> info.Info
 )
 
-// Requests. Fields are numbered: add fields with new numbers. The answer to both is an
-// api.Quota, as it is then.
+// Requests. Fields are numbered: add fields with new numbers. The answer to those for
+// quotas is an api.Quota, as it is then.
 type (
 	quotaReq struct {
 		Bucket twofold.BucketName `cbor:"1,keyasint"`

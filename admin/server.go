@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"twofold"
+	"twofold/cluster/info"
 	"twofold/cluster/rpc"
 	"twofold/internal/errs"
 	"twofold/volume/api"
@@ -19,14 +20,23 @@ type Store interface {
 	SetQuota(ctx context.Context, name twofold.BucketName, limit int64) error
 }
 
-// Server serves administrators. Safe for concurrent use.
-type Server struct {
-	store Store
-	log   *slog.Logger
+// Options are what a Server needs. Both functions are safe for concurrent use.
+type Options struct {
+	// Store is the store where it is open here; the error says where else to ask.
+	Store func() (Store, error)
+	// Info tells how the store is, also where it is not open here.
+	Info   func(ctx context.Context) (*info.Info, error)
+	Logger *slog.Logger
 }
 
-// NewServer makes a server over a store.
-func NewServer(store Store, log *slog.Logger) *Server { return &Server{store, log} }
+// Server serves administrators. Safe for concurrent use.
+type Server struct {
+	opts Options
+	log  *slog.Logger
+}
+
+// NewServer makes a server.
+func NewServer(o Options) *Server { return &Server{o, o.Logger} }
 
 // Accept takes a connection whose peer is an administrator: it is rpc.Accept for that
 // role.
@@ -41,13 +51,24 @@ var _ rpc.Handler = (*Server)(nil)
 
 // Serve implements rpc.Handler.
 func (s *Server) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
+	if r.Method == mInfo {
+		in, err := s.opts.Info(ctx)
+		if err != nil {
+			return rpc.Answer{}, err
+		}
+		return rpc.Answer{Header: in}, nil
+	}
+	store, err := s.opts.Store()
+	if err != nil {
+		return rpc.Answer{}, err
+	}
 	switch r.Method {
 	case mQuota:
 		var q quotaReq
 		if err := r.Decode(&q); err != nil {
 			return rpc.Answer{}, err
 		}
-		return s.quota(ctx, q.Bucket)
+		return quota(ctx, store, q.Bucket)
 	case mSetQuota:
 		var q setQuotaReq
 		if err := r.Decode(&q); err != nil {
@@ -56,16 +77,16 @@ func (s *Server) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) 
 		if q.Limit < 0 {
 			return rpc.Answer{}, errs.Newf("admin.SetQuota", errs.Invalid, "a quota of %d bytes", q.Limit)
 		}
-		if err := s.store.SetQuota(ctx, q.Bucket, q.Limit); err != nil {
+		if err := store.SetQuota(ctx, q.Bucket, q.Limit); err != nil {
 			return rpc.Answer{}, err
 		}
 		s.log.Info("quota set", "bucket", q.Bucket, "bytes", q.Limit)
-		return s.quota(ctx, q.Bucket)
+		return quota(ctx, store, q.Bucket)
 	}
 	return rpc.Answer{}, errs.Newf("admin.serve", errs.Unsupported, "unknown method %d", r.Method)
 }
 
-func (s *Server) quota(ctx context.Context, name twofold.BucketName) (rpc.Answer, error) {
-	q, err := s.store.Quota(ctx, name)
+func quota(ctx context.Context, store Store, name twofold.BucketName) (rpc.Answer, error) {
+	q, err := store.Quota(ctx, name)
 	return rpc.Answer{Header: q}, err
 }

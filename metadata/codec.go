@@ -119,6 +119,8 @@ func body(op Op) any {
 		return new(Batch)
 	case OpFreeInodes:
 		return new(FreeInodes)
+	case OpRevoke:
+		return new(Revoke)
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func TestHotRecords(t *testing.T) {
 
 // TestEveryOp: each operation has a body that goes there and back.
 func TestEveryOp(t *testing.T) {
-	for op := OpBeginSession; op <= OpFreeInodes; op++ {
+	for op := OpBeginSession; op <= OpRevoke; op++ {
 		want := &Command{Op: op, Session: 1, Seq: 2, Acked: 3, Writer: 4, Now: -5, Body: body(op)}
 		if want.Body == nil {
 			t.Fatalf("operation %d has no body", op)
@@ -251,6 +251,7 @@ func TestFrozen(t *testing.T) {
 		{"batch", "01871822010203000a820581851025190400190401a40119040202a10161780319040304a201617902f5", encoded(OpBatch, Batch{Session: 5, Ops: []BatchOp{{Now: -6, Ino: 1024, Replaced: 1025,
 			Body: &Rename{OldParent: 1026, OldName: Name{Comp: "x"}, NewParent: 1027, NewName: Name{Comp: "y", File: true}}}}})},
 		{"free inodes", "01871823010203000aa20182190400050207", encoded(OpFreeInodes, FreeInodes{Inos: []twofold.Ino{1024, 5}, Max: 7})},
+		{"revoke", "01871824010203000aa4010502810603811904000481190401", encoded(OpRevoke, Revoke{ID: 5, Tokens: []uint64{6}, Locks: []twofold.Ino{1024}, Closed: []twofold.Ino{1025}})},
 		{"entry", "01a2011904000201", EncodeEntry(&Entry{Ino: 1024, Type: TypeFile})},
 		{"extent", "01a4010102020385500000000000000007000000000000000982010202021a001000000403", EncodeExtent(&Extent{Off: 1, Len: 2, Blob: blob, BlobOff: 3})},
 		{"inline extent", "01a2020205426869", EncodeExtent(&Extent{Len: 2, Data: []byte("hi")})},

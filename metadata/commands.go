@@ -52,6 +52,7 @@ const (
 	OpReserveInos    Op = 33
 	OpBatch          Op = 34
 	OpFreeInodes     Op = 35
+	OpRevoke         Op = 36
 )
 
 // Command is one entry of the raft log. Everything that is not a function of the
@@ -460,6 +461,17 @@ type (
 	ReserveInos struct {
 		Session twofold.SessionID `cbor:"1,keyasint"`
 		N       uint64            `cbor:"2,keyasint"`
+	}
+	// Revoke notes in a mount's session what was taken from the mount for silence, before
+	// anybody else is given it: the server that the mount resumes with next does not
+	// believe it. Tokens are of write leases, Locks inodes of which it had locks; Closed are
+	// inodes that it has closed since, so that locks of them are new ones. A session that has
+	// ended, or is unknown, holds nothing: nothing is noted then, and it is no failure.
+	Revoke struct {
+		ID     twofold.SessionID `cbor:"1,keyasint"`
+		Tokens []uint64          `cbor:"2,keyasint,omitempty"`
+		Locks  []twofold.Ino     `cbor:"3,keyasint,omitempty"`
+		Closed []twofold.Ino     `cbor:"4,keyasint,omitempty"`
 	}
 	// Batch is what a mount, alone in some directories, has done there: the operations in
 	// their order, all or nothing, each as a command of its own would do it at its Now. It

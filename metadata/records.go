@@ -6,7 +6,11 @@
 // numbered: add fields with new numbers, never renumber, never reuse.
 package metadata
 
-import "twofold"
+import (
+	"slices"
+
+	"twofold"
+)
 
 // Type is what an inode is.
 type Type uint8
@@ -183,6 +187,26 @@ type Session struct {
 	Created twofold.Time      `cbor:"5,keyasint"`
 	Ended   bool              `cbor:"6,keyasint,omitempty"`
 	Nonce   twofold.UUID      `cbor:"7,keyasint"` // of the BeginSession that made it
+
+	// Of a mount, what was taken from it because it was silent (Revoke): tokens of write
+	// leases, in order, and all up to NoTokens; and inodes of which it had locks, in order, or,
+	// where they were too many, all that it has locked.
+	Revoked  []uint64      `cbor:"8,keyasint,omitempty"`
+	NoTokens uint64        `cbor:"9,keyasint,omitempty"`
+	Unlocked []twofold.Ino `cbor:"10,keyasint,omitempty"`
+	NoLocks  bool          `cbor:"11,keyasint,omitempty"`
+}
+
+// Lost reports whether the write lease of a token was taken from the session.
+func (s *Session) Lost(token uint64) bool {
+	_, found := slices.BinarySearch(s.Revoked, token)
+	return found || token <= s.NoTokens
+}
+
+// LostLocks reports whether locks of an inode were taken from the session.
+func (s *Session) LostLocks(ino twofold.Ino) bool {
+	_, found := slices.BinarySearch(s.Unlocked, ino)
+	return found || s.NoLocks
 }
 
 // TrashBlob is a blob that nothing refers to any more. Its shards go when no

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"twofold/internal/errs"
+	"twofold/internal/linger"
 )
 
 // TestAnswerBeforeTheBody: a client that reads nothing before it has sent all of a
@@ -87,7 +88,7 @@ func TestLingerHasBounds(t *testing.T) {
 	for sent := 0; ; sent += len(piece) {
 		_, err := c.Write(piece)
 		var ne net.Error
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() || sent > 2*lingerBytes {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() || sent > 2*linger.MaxBytes {
 			t.Fatalf("%d bytes were taken (%v)", sent, err)
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"twofold"
+	"twofold/internal/linger"
 	"twofold/s3/s3err"
 	"twofold/s3/sigv4"
 	"twofold/s3/wire"
@@ -238,6 +239,6 @@ func (rq *request) done(start time.Time) {
 		panic(p)
 	}
 	if rq.lingers {
-		rq.linger()
+		linger.Close(rq.w, rq.idle)
 	}
 }

@@ -64,7 +64,7 @@ func (b *batch) readOp(o *api.BatchOp, to *metadata.BatchOp, dirs map[twofold.In
 	const op = "volume.Batch"
 	to.Now = o.Now
 	if to.Now == 0 {
-		to.Now = twofold.Now()
+		to.Now = b.s.v.now()
 	}
 	// in is a name in a directory that is leased, or made by an operation before.
 	var wrong error

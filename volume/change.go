@@ -109,7 +109,7 @@ func (v *Volume) whenKnown(err error, end func()) {
 		end()
 		return
 	}
-	v.wg.Go(func() {
+	v.background(func() {
 		for {
 			if v.nop(v.ctx) == nil {
 				end()
@@ -129,7 +129,7 @@ func (v *Volume) nop(ctx context.Context) error {
 	seq := v.seqs.next()
 	defer v.seqs.done(seq)
 	_, err := v.Meta.Apply(ctx, &metadata.Command{
-		Op: metadata.OpNop, Session: v.writer, Seq: seq, Acked: v.seqs.acked(), Now: twofold.Now(), Body: metadata.Nop{},
+		Op: metadata.OpNop, Session: v.writer, Seq: seq, Acked: v.seqs.acked(), Now: v.now(), Body: metadata.Nop{},
 	})
 	return err
 }

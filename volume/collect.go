@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"twofold"
+	"twofold/internal/errs"
 	"twofold/metadata"
 )
 
@@ -271,8 +272,11 @@ func (v *Volume) deleteUnclaimed(ctx context.Context, blobs []twofold.Blob) (int
 			}
 			if s := b.ID.Session(); !claimed && s != v.writer {
 				// Of an ended session, or of one so old that it was forgotten.
-				if rec, err := w.Session(s); err == nil && !rec.Ended {
+				switch rec, err := w.Session(s); {
+				case err == nil && !rec.Ended:
 					continue
+				case err != nil && !errs.Is(err, errs.Fenced):
+					return err // it is not known
 				}
 			}
 			if !claimed {

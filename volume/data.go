@@ -116,9 +116,10 @@ func (v *Volume) isWriting(id twofold.BlobID) bool {
 // settle ends the matter: err is what became of the command that refers to the
 // data. Where it certainly failed the blobs go; where it succeeded they are claimed;
 // where it is unknown they stay protected until this process's session has ended,
-// because the command may still be applied.
+// because the command may still be applied. errs.Fenced is unknown as well: the command may
+// have been sent twice, around the end of its session, with which results are forgotten.
 func (s *stored) settle(err error) {
-	if errs.Is(err, errs.UnknownOutcome) {
+	if errs.Is(err, errs.UnknownOutcome) || errs.Is(err, errs.Fenced) {
 		return
 	}
 	for _, b := range s.blobs {

@@ -107,7 +107,7 @@ func (s *Session) Batch(ctx context.Context, in api.Batch) (out api.BatchResult,
 // nobody could look at it; but it does no more by itself, and is told errs.WriteQuorum.
 func (s *Session) returnDirs(dirs []api.HeldWrite) {
 	for _, d := range dirs {
-		s.v.wg.Go(func() {
+		s.v.background(func() {
 			if end, err := s.v.leases.Exclude(s.v.ctx, d.Ino); err == nil {
 				end()
 			}

@@ -158,7 +158,7 @@ func (s *Session) Write(ctx context.Context, ino twofold.Ino, w api.Write) (a ap
 	defer func() { ch.done(err) }()
 	mtime := w.Mtime
 	if mtime == 0 {
-		mtime = twofold.Now()
+		mtime = s.v.now()
 	}
 	cmd := metadata.Write{
 		Ino: ino, Extents: data.extents, Punch: w.Punch, Size: w.Size, Mtime: mtime, Atime: w.Atime, ETag: w.ETag, KillPriv: w.KillPriv,

@@ -84,7 +84,7 @@ func (s *Session) CopyRange(ctx context.Context, c api.CopyRange) (a api.Attr, n
 	defer end()
 	mtime := c.Mtime
 	if mtime == 0 {
-		mtime = twofold.Now()
+		mtime = s.v.now()
 	}
 	ch, err := s.change(ctx, metadata.Target{Ino: c.Dst})
 	if err != nil {

@@ -18,7 +18,7 @@ func (v *Volume) CreateUpload(ctx context.Context, in *api.UploadInput) (twofold
 		return twofold.UploadID{}, err
 	}
 	up := metadata.Upload{
-		ID: twofold.NewUUID(), Key: in.Key, Created: twofold.Now(),
+		ID: twofold.NewUUID(), Key: in.Key, Created: v.now(),
 		Headers: in.Headers, UserMeta: in.UserMeta, Class: in.Class, Posix: in.Posix,
 		Algo: in.Algo, AlgoType: in.AlgoType,
 	}
@@ -87,7 +87,7 @@ func (v *Volume) PutPart(ctx context.Context, in *api.PartInput) (api.PartInfo, 
 		return api.PartInfo{}, err
 	}
 	part := metadata.Part{
-		Number: in.Number, Size: in.Size, ETag: sum.ETag, Mtime: twofold.Now(), Checksum: sum.Checksum, Extents: data.extents,
+		Number: in.Number, Size: in.Size, ETag: sum.ETag, Mtime: v.now(), Checksum: sum.Checksum, Extents: data.extents,
 	}
 	_, err = v.commit(ctx, metadata.OpPutPart, metadata.PutPart{Upload: in.ID, Part: part})
 	data.settle(err)
@@ -122,7 +122,7 @@ func (v *Volume) CopyPart(ctx context.Context, in *api.PartCopyInput) (api.PartI
 		if !ok {
 			continue
 		}
-		part := metadata.Part{Number: in.Number, Size: n, ETag: sum.ETag, Mtime: twofold.Now(), Checksum: sum.Checksum}
+		part := metadata.Part{Number: in.Number, Size: n, ETag: sum.ETag, Mtime: v.now(), Checksum: sum.Checksum}
 		_, err = v.commit(ctx, metadata.OpPutPart, metadata.PutPart{
 			Upload: in.ID, Part: part, Src: src.Ino, SrcVersion: src.Version, SrcOff: off,
 		})

@@ -11,6 +11,7 @@ import (
 
 	"twofold"
 	"twofold/internal/errs"
+	"twofold/internal/plant"
 	"twofold/internal/procid"
 	"twofold/metadata"
 	"twofold/volume/api"
@@ -28,7 +29,8 @@ type Session struct {
 	holder api.Holder
 	caches atomic.Bool   // it takes read leases
 	homes  atomic.Bool   // it wants to know homes of inodes
-	over   chan struct{} // closed when the session has ended
+	over   chan struct{} // closed when the session has ended, here
+	leave  func()        // closes over
 
 	mu        sync.Mutex
 	connected bool
@@ -48,7 +50,7 @@ func (v *Volume) BeginMount(ctx context.Context, node string, holder api.Holder)
 	seq := v.seqs.next()
 	defer v.seqs.done(seq)
 	res, err := v.Meta.Apply(ctx, &metadata.Command{
-		Op: metadata.OpBeginSession, Now: twofold.Now(),
+		Op: metadata.OpBeginSession, Now: v.now(),
 		Body: metadata.BeginSession{Kind: metadata.SessionMount, Node: node, Secret: token, Nonce: twofold.NewUUID()},
 	})
 	if err != nil {
@@ -91,6 +93,10 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 		}
 	}
 	for _, w := range held.Writes {
+		if rec.Lost(w.Token) { // an earlier server has given it to others
+			v.log.Warn("a write lease was taken from a mount that was silent", "session", id, "inode", w.Ino)
+			continue
+		}
 		b, dir := dirs[w.Ino]
 		reclaim := v.leases.Reclaim
 		if dir {
@@ -102,7 +108,8 @@ func (v *Volume) ResumeMount(ctx context.Context, id twofold.SessionID, token []
 			v.log.Warn("a write lease could not be resumed", "session", id, "inode", w.Ino, "err", err)
 		}
 	}
-	v.locks.Restore(s, held.Locks)
+	v.locks.Restore(s, held.Locks, rec.LostLocks)
+	v.dropNotes(s, &rec, held)
 	v.mu.Lock()
 	delete(v.expected, id)
 	v.mu.Unlock()
@@ -115,6 +122,7 @@ func (v *Volume) addSession(id twofold.SessionID, token []byte, node string, hol
 		v: v, id: id, token: token, node: node, holder: holder, over: make(chan struct{}),
 		connected: true, heard: time.Now(), opens: map[twofold.Ino]int{}, spared: map[twofold.Ino]struct{}{},
 	}
+	s.leave = sync.OnceFunc(func() { close(s.over) })
 	v.ledger.begin(id, promised)
 	v.mu.Lock()
 	v.sessions[id] = s
@@ -131,7 +139,10 @@ func (s *Session) Token() []byte { return s.token }
 // Files serves the mount's calls.
 func (s *Session) Files() api.Files { return s }
 
-// Done is closed when the session has ended.
+// LeaseTerm is how long the mount may be silent and keep its leases.
+func (s *Session) LeaseTerm() time.Duration { return s.v.LeaseTerm }
+
+// Done is closed when the session has ended, or goes on at another node.
 func (s *Session) Done() <-chan struct{} { return s.over }
 
 // Disconnected tells that the connection is lost.
@@ -168,13 +179,22 @@ const afterlife = 1200 * time.Millisecond
 // known to be dead, and its kernel has forgotten what it cached, or its session has ended.
 func (s *Session) Silent() time.Duration {
 	s.mu.Lock()
-	connected, d, ended := s.connected, time.Since(s.heard), s.ended
-	late := !s.caches.Load() || time.Since(s.left) > afterlife
+	d, ended := time.Since(s.heard), s.ended
 	s.mu.Unlock()
-	if ended || !connected && late && procid.Dead(s.node) {
+	if ended || s.dead() {
 		return math.MaxInt64
 	}
 	return d
+}
+
+// dead reports whether the mount's process is known to be dead, and its kernel has forgotten what
+// it cached.
+func (s *Session) dead() bool {
+	s.mu.Lock()
+	connected := s.connected
+	late := !s.caches.Load() || time.Since(s.left) > afterlife
+	s.mu.Unlock()
+	return !connected && late && s.v.dead(s.node)
 }
 
 // Recall implements lease.Holder.
@@ -182,7 +202,8 @@ func (s *Session) Recall(ctx context.Context, ino twofold.Ino, token uint64) err
 	return s.holder.Recall(ctx, ino, token)
 }
 
-// End ends the session: its leases and open files are given back.
+// End ends the session: its leases and open files are given back. Where that can't be committed it
+// has not ended, and keeps them.
 func (s *Session) End(ctx context.Context) error {
 	s.mu.Lock()
 	if s.ended {
@@ -190,13 +211,22 @@ func (s *Session) End(ctx context.Context) error {
 		return nil
 	}
 	s.ended = true
+	s.mu.Unlock()
+
+	// First the commit: until then the session's commands are good, and another server would
+	// let the mount resume with all it holds.
+	if _, err := s.v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: s.id}); err != nil {
+		s.mu.Lock()
+		s.ended = false // it comes again, or is silent for long: see expire
+		s.mu.Unlock()
+		return err
+	}
+	s.mu.Lock()
 	opens := s.opens
 	s.opens = map[twofold.Ino]int{}
 	s.unspare()
 	s.mu.Unlock()
-
-	// First the commit: until then the session's commands are good.
-	err := s.v.endSession(ctx, s.id)
+	err := s.v.forgetSession(ctx, s.id)
 	s.v.mu.Lock()
 	delete(s.v.sessions, s.id)
 	s.v.mu.Unlock()
@@ -206,13 +236,14 @@ func (s *Session) End(ctx context.Context) error {
 	for ino, n := range opens {
 		s.v.opens.drop(ino, n)
 	}
-	close(s.over)
+	s.leave()
 	s.v.kick(s.v.kickReaper)
 	return err
 }
 
-// grace waits for the mounts of before the start, and then opens the lease table.
-func (v *Volume) grace() {
+// grace waits for the mounts of before the start, for as long as they may believe in their leases,
+// which is a term from since on, and then opens the lease table.
+func (v *Volume) grace(since time.Time, term time.Duration) {
 	defer v.wg.Done()
 	start := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -220,15 +251,15 @@ func (v *Volume) grace() {
 	for {
 		v.mu.Lock()
 		for id, node := range v.expected {
-			if time.Since(start) > afterlife && procid.Dead(node) { // see Silent
+			if time.Since(start) > afterlife && v.dead(node) { // see Silent
 				delete(v.expected, id)
 				v.log.Info("a mount of before the restart is dead", "session", id, "node", node)
-				v.wg.Go(func() { v.endUnknown(id) })
+				v.background(func() { v.endUnknown(id) })
 			}
 		}
 		left := len(v.expected)
 		v.mu.Unlock()
-		if left == 0 || time.Since(start) > v.LeaseTerm {
+		if left == 0 || time.Since(since) > term || plant.Is(plant.NoGrace) {
 			if left > 0 {
 				v.log.Warn("mounts of before the restart did not come back in time; what they have not flushed will be refused", "mounts", left)
 			}
@@ -241,6 +272,16 @@ func (v *Volume) grace() {
 			return
 		}
 	}
+}
+
+// dead reports whether a mount's process certainly runs no more. With several nodes that is known
+// of those of this machine alone, and of this boot: machines that were made from one image may
+// have one machine-id(5), and then another one's processes would pass for rebooted.
+func (v *Volume) dead(node string) bool {
+	if v.Options.Leads != nil {
+		return procid.Gone(node)
+	}
+	return procid.Dead(node)
 }
 
 // endUnknown ends a session that this process has no Session of.
@@ -312,6 +353,6 @@ func (s *Session) commandGuarded(ctx context.Context, op metadata.Op, body any, 
 	defer cancel()
 	return s.v.Meta.Apply(ctx, &metadata.Command{
 		Op: op, Session: s.id, Seq: seq.N, Acked: seq.Acked,
-		Writer: s.v.writer, Now: twofold.Now(), Body: body, Guard: guard,
+		Writer: s.v.writer, Now: s.v.now(), Body: body, Guard: guard,
 	})
 }

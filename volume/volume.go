@@ -68,6 +68,17 @@ type Options struct {
 	Node   string // this process, for people and for procid
 	Logger *slog.Logger
 
+	// Leads is where other nodes may open a volume on the same metadata (nil: there are
+	// none). It tells whether this one may answer from memory, at the moment of the call,
+	// and must be cheap. It is of one leadership, the one under which Open was called: once
+	// another one may have begun, on whatever node, it is false for good. It may be false
+	// for a moment before that. Clock is the wall clock; nil: twofold.Now.
+	Leads func() bool
+	Clock func() twofold.Time
+	// LedSince is a moment, of the monotonic clock, from which on no earlier leader can have
+	// answered a mount: from it on mounts of before are waited for. Zero: when Open is done.
+	LedSince time.Time
+
 	// LeaseTerm is how long a mount may be silent before its leases are taken
 	// away when somebody asks for them. Zero: 5 s.
 	LeaseTerm time.Duration
@@ -95,11 +106,17 @@ type Volume struct {
 	opens   *opens
 	levels  *levels
 	touched *touched
+	clock   *clock
+	taken   *taken
 
 	began time.Time
 	stop  context.CancelFunc
-	ctx   context.Context // ends when the volume closes
+	ctx   context.Context // ends when the volume closes, or is abandoned
 	wg    sync.WaitGroup
+	ends  sync.RWMutex // held while ctx ends, so that nobody adds to wg behind that
+
+	abandoned context.Context // ends with Abandon
+	abandon   context.CancelFunc
 
 	kickReaper  chan struct{}
 	kickTrash   chan struct{}
@@ -146,6 +163,8 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		opens:       newOpens(),
 		levels:      newLevels(),
 		touched:     newTouched(),
+		clock:       newClock(o.Clock),
+		taken:       newTaken(),
 		kickReaper:  make(chan struct{}, 1),
 		kickTrash:   make(chan struct{}, 1),
 		kickCompact: make(chan struct{}, 1),
@@ -156,18 +175,41 @@ func Open(ctx context.Context, o Options) (*Volume, error) {
 		reserved:    map[twofold.Ino]struct{}{},
 		quotaSince:  map[twofold.BucketID]uint64{},
 	}
-	v.firstToken = v.leases.LastToken()
+	v.abandoned, v.abandon = context.WithCancel(context.Background())
+	if o.Leads != nil {
+		v.Meta = &leading{Store: o.Meta, v: v}
+	}
 	v.locks = locks.New(locks.Options{
 		Term: o.LeaseTerm, Ready: v.leases.Await, IsReady: v.leases.IsReady, Log: o.Logger, Done: run.Done(),
+		Note: v.noteLocks, Unnote: v.unnoteLocks,
 	})
+	v.leases.NoteRevoked(v.noteLease)
 	if err := v.begin(ctx); err != nil {
 		stop()
 		return nil, err
 	}
+	v.firstToken = firstToken(v.writer)
+	v.leases.TokensFrom(v.firstToken)
+	v.locks.TokensFrom(v.firstToken)
+	term := o.LeaseTerm
+	if o.Leads != nil {
+		var err error
+		if term, err = v.takeOver(ctx); err != nil {
+			stop()
+			return nil, err
+		}
+		v.wg.Add(1)
+		go v.keepClock()
+	}
 	v.kick(v.kickReaper) // what the process before did not get to
 	v.kick(v.kickCompact)
-	v.wg.Add(4)
-	go v.grace()
+	v.wg.Add(5)
+	since := o.LedSince
+	if since.IsZero() || o.Leads == nil {
+		since = time.Now()
+	}
+	go v.grace(since, term)
+	go v.keepTaken()
 	go v.reaper()
 	go v.compactor()
 	go v.collector()
@@ -179,7 +221,7 @@ func (v *Volume) begin(ctx context.Context) error {
 	secret := make([]byte, 16)
 	rand.Read(secret)
 	res, err := v.Meta.Apply(ctx, &metadata.Command{
-		Op: metadata.OpBeginSession, Now: twofold.Now(),
+		Op: metadata.OpBeginSession, Now: v.now(),
 		Body: metadata.BeginSession{Kind: metadata.SessionServer, Node: v.Node, Secret: secret, Nonce: twofold.NewUUID()},
 	})
 	if err != nil {
@@ -212,13 +254,34 @@ func (v *Volume) begin(ctx context.Context) error {
 	return nil
 }
 
+// firstToken is below all tokens of leases that the server of this session grants, and above
+// those of earlier ones: sessions are numbered in order, whatever the servers' clocks say. Bit 62
+// is above the tokens of versions that took them from the clock; a server has 2^38 of its own.
+func firstToken(server twofold.SessionID) uint64 { return 1<<62 + uint64(server)<<38 }
+
 // Close stops background work. Requests in flight must have ended; metadata and
 // engine are the caller's to close afterwards.
 func (v *Volume) Close(ctx context.Context) error {
-	v.stop()
-	v.wg.Wait()
+	v.end()
 	_, err := v.commit(ctx, metadata.OpEndSession, metadata.EndSession{ID: v.writer})
 	return err
+}
+
+// end stops background work, and waits for its end.
+func (v *Volume) end() {
+	v.ends.Lock()
+	v.stop()
+	v.ends.Unlock()
+	v.wg.Wait()
+}
+
+// background runs fn beside its caller, unless the volume is at its end.
+func (v *Volume) background(fn func()) {
+	v.ends.RLock()
+	defer v.ends.RUnlock()
+	if v.ctx.Err() == nil {
+		v.wg.Go(fn)
+	}
 }
 
 // commitTimeout bounds how long a command may be of unknown outcome before the
@@ -248,7 +311,7 @@ func (v *Volume) commitOnce(ctx context.Context, op metadata.Op, body any, guard
 	defer cancel()
 	return v.Meta.Apply(ctx, &metadata.Command{
 		Op: op, Session: v.writer, Seq: seq, Acked: v.seqs.acked(),
-		Writer: v.writer, Now: twofold.Now(), Body: body, Guard: guard,
+		Writer: v.writer, Now: v.now(), Body: body, Guard: guard,
 	})
 }
 
@@ -264,7 +327,7 @@ func (v *Volume) observe(ctx context.Context, self twofold.SessionID, fn func(me
 // snapshot. What fn has to do with directories about which a mount decides it need not say:
 // the snapshot tells, where there are any.
 func (v *Volume) observeAt(ctx context.Context, self twofold.SessionID, fn func(metadata.View) ([]twofold.Ino, error)) (gen uint64, err error) {
-	for {
+	for tries := 0; ; {
 		gen, err = v.leases.Generation(ctx)
 		if err != nil {
 			return gen, err
@@ -291,8 +354,15 @@ func (v *Volume) observeAt(ctx context.Context, self twofold.SessionID, fn func(
 				return gen, err
 			}
 		}
-		if ok && (dirs.Some() || v.leases.Same(dirs)) {
+		if !ok || !dirs.Some() && !v.leases.Same(dirs) {
+			continue
+		}
+		// The table of leases is the one that counts, and was at the snapshot, if it is now.
+		if v.Leads() {
 			return gen, failed
+		}
+		if tries++; tries == 3 {
+			return gen, errs.Newf("volume.observe", errs.Unavailable, "this node does not lead now")
 		}
 	}
 }

@@ -65,6 +65,7 @@ func (n *Node) handle(e drive.Event) {
 		}
 	case drive.Back:
 		n.remember(e.Drive)
+		n.serveDrive(e.Drive)
 		if hasReplica(e.Drive) {
 			if err := n.group.DriveBack(ctx, replicaDir(e.Drive)); err != nil {
 				n.log.Warn("the metadata replica of a drive that came back does not take part", "drive", e.Drive, "err", err)
@@ -73,16 +74,19 @@ func (n *Node) handle(e drive.Event) {
 		n.addReplicaSoon()
 		n.kickOrphans()
 	case drive.Replaced:
-		if err := n.mayReformat(e.Slot); err != nil {
+		if err := n.mayReformat(ctx, e.Slot); err != nil {
 			n.log.Warn("an empty directory is not made a new drive", "drive", e.Slot.Drive(), "err", err)
 			return
 		}
+		old := e.Slot.Drive().ID()
 		d, err := e.Reformat(ctx)
 		if err != nil {
 			n.log.Error("an empty directory could not be made a new drive", "drive", e.Slot.Drive(), "err", err)
 			return
 		}
 		n.remember(d)
+		n.unserveDrive(old)
+		n.serveDrive(d)
 		n.addReplicaSoon()
 	}
 }
@@ -90,8 +94,17 @@ func (n *Node) handle(e drive.Event) {
 func replicaDir(d *drive.Local) replica.Dir { return replica.Dir{Drive: d.ID(), Path: d.Path()} }
 
 // mayReformat refuses while too few drives of the set are there to refill it: then
-// the empty directory may be a disk that is not mounted.
-func (n *Node) mayReformat(s *drive.Slot) error {
+// the empty directory may be a disk that is not mounted. Over several nodes the one
+// that leads tells.
+func (n *Node) mayReformat(ctx context.Context, s *drive.Slot) error {
+	if n.several() {
+		return n.askReplace(ctx, s)
+	}
+	return n.refillable(s)
+}
+
+// refillable reports whether enough drives of the slot's set are there to refill it.
+func (n *Node) refillable(s *drive.Slot) error {
 	set, _ := s.Position()
 	slots := n.slots[set]
 	up := 0
@@ -163,7 +176,7 @@ func (n *Node) addReplicaSoon() {
 // addReplica gives drives without a metadata replica one, until there are as many as
 // the layout wants. It reports whether that succeeded. For keepReplicas alone.
 func (n *Node) addReplica(ctx context.Context) (ok bool) {
-	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
+	want := n.opts.Layout.ReplicaCount()
 	members := map[twofold.DriveID]bool{}
 	for _, m := range n.group.Status().Replicas {
 		members[m.Drive] = m.State != "lost"
@@ -212,33 +225,38 @@ func (n *Node) present(d *drive.Local) bool {
 // orphanEvery is how often all drives are walked for garbage.
 const orphanEvery = 24 * time.Hour
 
+// kickOrphans asks for a walk for garbage, where the store is led.
 func (n *Node) kickOrphans() {
+	l := n.leads.cur.Load()
+	if l == nil {
+		return
+	}
 	select {
-	case n.orphans <- struct{}{}:
+	case l.orphans <- struct{}{}:
 	default:
 	}
 }
 
 // collectOrphans deletes what nothing refers to: after the start, after a drive came
 // back, and daily.
-func (n *Node) collectOrphans() {
+func (l *Leading) collectOrphans() {
 	tick := time.NewTicker(orphanEvery)
 	defer tick.Stop()
 	for {
-		deleted, err := n.volume.CollectOrphans(n.ctx)
-		if n.ctx.Err() != nil {
+		deleted, err := l.volume.CollectOrphans(l.ctx)
+		if l.ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			n.log.Warn("the walk for garbage was not finished", "err", err)
+			l.n.log.Warn("the walk for garbage was not finished", "err", err)
 		}
 		if deleted > 0 {
-			n.log.Info("garbage collected: blobs that nothing refers to", "blobs", deleted)
+			l.n.log.Info("garbage collected: blobs that nothing refers to", "blobs", deleted)
 		}
 		select {
-		case <-n.ctx.Done():
+		case <-l.ctx.Done():
 			return
-		case <-n.orphans:
+		case <-l.orphans:
 		case <-tick.C:
 		}
 	}

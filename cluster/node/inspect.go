@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // place is one directory of the command line, and what was found there.
 type place struct {
 	path    string
+	name    string          // for people: the path, behind the node's URL where there are several
 	planned placement.Drive // where the command line puts it
 	format  *drive.Format   // its identity; nil where it has none
 	absent  error           // why nothing can be read there; nil where something can
@@ -30,19 +32,22 @@ func (p *place) fresh() bool { return p.format == nil && p.absent == nil }
 
 // inventory is what the command line's directories turned out to be.
 type inventory struct {
-	cluster twofold.ClusterID // zero for a new store
+	cluster twofold.ClusterID // zero where no drive has one
 	created twofold.Time
-	places  []*place
+	drives  []placement.Drive // of this node
+	places  []*place          // one for each
 }
 
-// inspect reads the identity of every directory and refuses what does not belong
-// together. It changes nothing.
-func inspect(layout placement.Layout, fsys vfs.FS, limit time.Duration) (*inventory, error) {
-	inv := &inventory{}
+// inspect reads the identity of every directory of this node and refuses what does
+// not belong together. It changes nothing.
+func (o *Options) inspect(fsys vfs.FS) (*inventory, error) {
+	inv := &inventory{drives: o.ownDrives()}
+	limit := o.lookLimit()
 	var looks []<-chan look
-	for _, d := range layout.Drives() {
-		inv.places = append(inv.places, &place{path: d.Path, planned: d})
-		looks = append(looks, lookAt(fsys, d.Path))
+	for _, d := range inv.drives {
+		p := &place{path: d.Path, name: o.nameOf(d), planned: d}
+		inv.places = append(inv.places, p)
+		looks = append(looks, lookAt(fsys, p.path, p.name))
 	}
 	late, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -61,7 +66,34 @@ func inspect(layout placement.Layout, fsys vfs.FS, limit time.Duration) (*invent
 		}
 		p.format, p.absent = l.format, l.absent
 	}
-	return inv, inv.check(layout)
+	return inv, inv.check(o)
+}
+
+// ownDrives are those of this node.
+func (o *Options) ownDrives() []placement.Drive {
+	all := o.Layout.Drives()
+	if o.Cluster == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(d placement.Drive) bool { return d.Node != o.Cluster.Self })
+}
+
+// nameOf is how people know a drive.
+func (o *Options) nameOf(d placement.Drive) string {
+	if o.Cluster == nil {
+		return d.Path
+	}
+	return o.Cluster.Topology.Nodes[d.Node].String() + d.Path
+}
+
+// nameAt is the name of the drive that the command line has at a position.
+func (o *Options) nameAt(pos [3]int) string {
+	for _, d := range o.Layout.Drives() {
+		if position(d) == pos {
+			return o.nameOf(d)
+		}
+	}
+	return "no drive"
 }
 
 // How long a drive may take to say who it is. One that hangs is a missing one: the
@@ -104,7 +136,7 @@ type look struct {
 }
 
 // lookAt reads a drive's identity in a goroutine, which a disk that hangs keeps.
-func lookAt(fsys vfs.FS, path string) <-chan look {
+func lookAt(fsys vfs.FS, path, name string) <-chan look {
 	out := make(chan look, 1)
 	go func() {
 		var l look
@@ -118,7 +150,7 @@ func lookAt(fsys vfs.FS, path string) <-chan look {
 			}
 		case errs.Is(err, errs.Invalid):
 			l.err = errs.Newf("node.inspect", errs.Invalid,
-				"%s holds files that are not Twofold's (%v). Give an empty directory, for example %s", path, err, filepath.Join(path, "twofold"))
+				"%s holds files that are not Twofold's (%s). Give an empty directory, for example %s", name, plainText(err), filepath.Join(path, "twofold"))
 		default:
 			l.absent = err // unreadable, or its identity is damaged: a lost drive
 		}
@@ -128,8 +160,9 @@ func lookAt(fsys vfs.FS, path string) <-chan look {
 }
 
 // check compares the identities with each other and with the layout.
-func (inv *inventory) check(layout placement.Layout) error {
+func (inv *inventory) check(o *Options) error {
 	const op = "node.inspect"
+	layout := o.Layout
 	votes := map[twofold.ClusterID][]string{}
 	for _, p := range inv.places {
 		if p.format != nil {
@@ -141,6 +174,10 @@ func (inv *inventory) check(layout placement.Layout) error {
 			inv.cluster = c
 		}
 	}
+	own := map[[3]int]bool{}
+	for _, d := range inv.drives {
+		own[position(d)] = true
+	}
 	at := map[[3]int]*place{}
 	ids := map[twofold.DriveID]*place{}
 	for _, p := range inv.places {
@@ -150,22 +187,26 @@ func (inv *inventory) check(layout placement.Layout) error {
 		}
 		if f.Cluster != inv.cluster {
 			return errs.Newf(op, errs.Invalid, "%s is a drive of another store: %s, and this one is %s. Take it off the command line, or give an empty directory",
-				p.path, f.Cluster, inv.cluster)
+				p.name, f.Cluster, inv.cluster)
 		}
 		if other := ids[f.Drive]; other != nil {
-			return errs.Newf(op, errs.Invalid, "%s and %s are the same drive %s (a copy, or one directory under two names). Keep one of them", other.path, p.path, f.Drive)
+			return errs.Newf(op, errs.Invalid, "%s and %s are the same drive %s (a copy, or one directory under two names). Keep one of them", other.name, p.name, f.Drive)
 		}
 		ids[f.Drive] = p
 		if int(f.Pool) >= len(layout.Pools) {
-			return errs.Newf(op, errs.Invalid, "%s belongs to pool %d of the store, and the command line has %d: give all pools, in the order in which they were added", p.path, f.Pool+1, len(layout.Pools))
+			return errs.Newf(op, errs.Invalid, "%s belongs to pool %d of the store, and the command line has %d: give all pools, in the order in which they were added", p.name, f.Pool+1, len(layout.Pools))
 		}
 		if pool := layout.Pools[f.Pool]; pool.Sets() != f.Sets || pool.SetSize != f.SetSize {
 			return errs.Newf(op, errs.Invalid, "%s belongs to a pool of %d sets of %d drives, and the command line makes pool %d of %d sets of %d drives: a pool keeps its drives; give it as it was, and new drives as another argument",
-				p.path, f.Sets, f.SetSize, f.Pool+1, pool.Sets(), pool.SetSize)
+				p.name, f.Sets, f.SetSize, f.Pool+1, pool.Sets(), pool.SetSize)
 		}
 		pos := [3]int{int(f.Pool), int(f.Set), f.Index}
+		if !own[pos] {
+			return errs.Newf(op, errs.Invalid, "%s is drive %d of set %s, and the command line has that one on another node, as %s: put the drive back where it was, give an empty directory here, or correct --node",
+				p.name, f.Index+1, f.SetID(), o.nameAt(pos))
+		}
 		if other := at[pos]; other != nil {
-			return errs.Newf(op, errs.Invalid, "%s and %s both are drive %d of set %s: one of them was replaced by the other. Empty the one that is out of date, or take it off", other.path, p.path, f.Index+1, f.SetID())
+			return errs.Newf(op, errs.Invalid, "%s and %s both are drive %d of set %s: one of them was replaced by the other. Empty the one that is out of date, or take it off", other.name, p.name, f.Index+1, f.SetID())
 		}
 		at[pos] = p
 		if inv.created == 0 || f.Created < inv.created {
@@ -192,7 +233,7 @@ func (inv *inventory) missing() []string {
 // assign gives every place its position: a drive that has an identity keeps its
 // own, wherever it is plugged in now; the others take the positions that are left,
 // their own first. moved lists drives that are not where the command line has them.
-func (inv *inventory) assign(layout placement.Layout) (at map[[3]int]*place, moved []string) {
+func (inv *inventory) assign() (at map[[3]int]*place, moved []string) {
 	at = map[[3]int]*place{}
 	for _, p := range inv.places {
 		if f := p.format; f != nil {
@@ -200,7 +241,7 @@ func (inv *inventory) assign(layout placement.Layout) (at map[[3]int]*place, mov
 			at[pos] = p
 			if pos != position(p.planned) {
 				moved = append(moved, fmt.Sprintf("%s is drive %d of set %s (the command line has it as drive %d of set %s)",
-					p.path, f.Index+1, f.SetID(), p.planned.Index+1, p.planned.Set))
+					p.name, f.Index+1, f.SetID(), p.planned.Index+1, p.planned.Set))
 			}
 		}
 	}
@@ -215,7 +256,7 @@ func (inv *inventory) assign(layout placement.Layout) (at map[[3]int]*place, mov
 			homeless = append(homeless, p)
 		}
 	}
-	for _, d := range layout.Drives() {
+	for _, d := range inv.drives {
 		if len(homeless) > 0 && at[position(d)] == nil {
 			at[position(d)] = homeless[0]
 			homeless = homeless[1:]

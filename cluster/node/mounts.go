@@ -9,8 +9,8 @@ import (
 	"twofold/volume/remote"
 )
 
-// Mounts is the volume as the server of mounts sees it.
-func (n *Node) Mounts() remote.Sessions { return mounts{n.volume} }
+// Mounts is the store as the server of mounts sees it.
+func (l *Leading) Mounts() remote.Sessions { return mounts{l.volume} }
 
 type mounts struct{ v *volume.Volume }
 
@@ -18,6 +18,9 @@ var (
 	_ remote.Sessions = mounts{}
 	_ remote.Session  = (*volume.Session)(nil)
 )
+
+// Leads implements remote.Sessions.
+func (m mounts) Leads() bool { return m.v.Leads() }
 
 // Begin implements remote.Sessions.
 func (m mounts) Begin(ctx context.Context, node string, holder api.Holder) (remote.Session, error) {

@@ -1,23 +1,25 @@
-// Package node is one server's store, put together: the drives of the command line,
-// the engine over them, the metadata replicas on them, and the volume on top. It
-// decides at the start what may be formatted, and while running what becomes of
-// drives that are lost, come back, or are replaced.
+// Package node is one server's part of a store: the drives of the command line that are
+// its own, the metadata replicas on them, and, where it leads, the store itself: the engine
+// over all drives and the volume on top. It decides at the start what may be formatted, and
+// while running what becomes of drives that are lost, come back, or are replaced.
+//
+// A store on one node is led there, always. Of one over several nodes (Options.Cluster) one
+// node at a time leads: docs/cluster.md is a walk through it.
 package node
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"twofold"
-	"twofold/engine"
+	"twofold/cluster/drives"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
-	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/flock"
 	"twofold/internal/procid"
@@ -28,8 +30,10 @@ import (
 
 // Options for Open.
 type Options struct {
-	Layout placement.Layout
+	Layout placement.Layout // of the whole store
 	Logger *slog.Logger
+	// Program is this program's version, for Info.
+	Program string
 	// Say prints to the person who started the server, before anything is changed.
 	Say func(text string)
 	// LeaseTerm and SessionTTL: see volume.Options.
@@ -39,13 +43,16 @@ type Options struct {
 	// Locks takes the locks of the drives and replicas, and has those of the process
 	// before; Open settles it. Nil: locks end with the process.
 	Locks *flock.Keeper
+	// Cluster: the store is over several nodes, and this is one of them. Nil: this
+	// process has every drive.
+	Cluster *Cluster
 	// AfterCrash: the process that served before did not end in order. A drive that
 	// does not answer may be why: less time is given to those, and what is mapped of
 	// the others is read before (replica.Options.Verify).
 	AfterCrash bool
 }
 
-// Node is an open store.
+// Node is an open store, or one node's part of it.
 type Node struct {
 	opts        Options
 	log         *slog.Logger
@@ -53,26 +60,34 @@ type Node struct {
 	cluster     twofold.ClusterID
 	slots       map[twofold.SetID][]*drive.Slot
 	at          map[[3]int]*place // what is at each position
-	engine      *engine.Engine
 	group       *replica.Group
-	volume      *volume.Volume
-	healer      *repair.Healer
 	monitor     *drive.Monitor
-	orphans     chan struct{} // asks for a walk for garbage
 	wantReplica chan struct{} // kicks keepReplicas
+	began       time.Time
+	leads
 	running
+
+	// Of a store over several nodes:
+	meeting meeting
+	where   where
+	served  *drives.Server // this node's drives, for the others
+	opened  atomic.Bool    // group is there
+	failed  chan error     // why this node can't lead, ever
 
 	mu     sync.Mutex
 	drives []*drive.Local // guarded by mu once the monitor runs
 }
 
-// Volume is the store as the views see it.
-func (n *Node) Volume() *volume.Volume { return n.volume }
+// Leading is the open store, nil while this node does not lead it.
+func (n *Node) Leading() *Leading { return n.leads.cur.Load() }
+
+// Volume is the store as the views see it, of a node that leads.
+func (n *Node) Volume() *volume.Volume { return n.leads.cur.Load().volume }
 
 // begin looks at the drives, says what will be, formats what is new, and opens them.
 // fresh tells that the store is new.
 func (n *Node) begin(ctx context.Context) (fresh bool, err error) {
-	inv, err := inspect(n.opts.Layout, n.fs, n.opts.lookLimit())
+	inv, err := n.opts.inspect(n.fs)
 	if err != nil {
 		return false, err
 	}
@@ -97,16 +112,8 @@ func (n *Node) beginNew(inv *inventory) error {
 	for _, w := range advice(paths(inv.places)) {
 		n.log.Warn(w)
 	}
-	for _, p := range inv.places {
-		if p.absent != nil {
-			if !os.IsNotExist(p.absent) {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be read: %v", p.path, p.absent)
-			}
-			if err := os.MkdirAll(p.path, 0o700); err != nil {
-				return errs.Newf("node.Open", errs.Invalid, "%s can't be made: %v", p.path, err)
-			}
-			p.absent = nil
-		}
+	if err := inv.make(); err != nil {
+		return err
 	}
 	inv.cluster, inv.created = twofold.NewUUID(), twofold.Now()
 	n.cluster = inv.cluster
@@ -120,7 +127,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 	n.cluster = inv.cluster
 	for _, p := range inv.places {
 		if p.absent != nil {
-			n.log.Warn("a drive is missing; the store goes on without it", "drive", p.path, "err", p.absent)
+			n.log.Warn("a drive is missing; the store goes on without it", "drive", p.name, "err", p.absent)
 		}
 	}
 	have := map[twofold.SetID]int{}
@@ -129,7 +136,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 		if p.format != nil {
 			have[p.format.SetID()]++
 		} else if p.fresh() {
-			empty = append(empty, p.path)
+			empty = append(empty, p.name)
 		}
 	}
 	for i, pool := range n.opts.Layout.Pools {
@@ -154,7 +161,7 @@ func (n *Node) beginExisting(inv *inventory) error {
 			}
 		}
 	}
-	if _, moved := inv.assign(n.opts.Layout); len(moved) > 0 {
+	if _, moved := inv.assign(); len(moved) > 0 {
 		for _, m := range moved {
 			n.log.Warn("a drive is in another place than the command line has it; it is recognised by its id", "drive", m)
 		}
@@ -188,28 +195,32 @@ func paths(places []*place) []string {
 	return out
 }
 
-// openDrives formats fresh directories and opens every drive in its slot.
+// openDrives formats fresh directories and opens every drive in its slot. Over several
+// nodes those of the others are absent until this node leads, and fresh ones until the
+// node that leads says what they are.
 func (n *Node) openDrives(ctx context.Context, inv *inventory, fresh bool) error {
-	n.at, _ = inv.assign(n.opts.Layout)
+	n.at, _ = inv.assign()
 	n.slots = map[twofold.SetID][]*drive.Slot{}
-	for i, pool := range n.opts.Layout.Pools {
-		poolIsNew := fresh || poolFresh(inv, i)
-		for s := range pool.Sets() {
-			set := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
-			for idx := range pool.SetSize {
-				p := n.at[[3]int{i, s, idx}]
-				slot := drive.NewSlot(set, idx, nil)
-				n.slots[set] = append(n.slots[set], slot)
-				if p == nil || p.absent != nil {
-					if p != nil {
-						slot.Put(drive.NewAbsent(twofold.DriveID{}, p.path))
-					}
-					continue
-				}
-				if err := n.openDrive(ctx, slot, p, !poolIsNew); err != nil {
-					return err
-				}
+	isNew := make([]bool, len(n.opts.Layout.Pools))
+	for i := range isNew {
+		isNew[i] = fresh || poolFresh(inv, i)
+	}
+	for _, d := range n.opts.Layout.Drives() {
+		slot := drive.NewSlot(d.Set, d.Index, nil)
+		n.slots[d.Set] = append(n.slots[d.Set], slot)
+		p := n.at[position(d)]
+		switch {
+		case p == nil:
+			if n.several() {
+				slot.Put(drive.NewAbsent(twofold.DriveID{}, n.opts.nameOf(d)))
 			}
+			continue
+		case p.absent != nil, n.several() && p.fresh():
+			slot.Put(drive.NewAbsent(twofold.DriveID{}, p.name))
+			continue
+		}
+		if err := n.openDrive(ctx, slot, p, !isNew[d.Set.Pool]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -236,7 +247,7 @@ func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replac
 		f := n.format(set, index)
 		err := within(lookTimeout, func() error { return drive.WriteFormat(n.fs, abs, f) })
 		if err != nil {
-			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.path, err)
+			return errs.Newf("node.openDrive", errs.KindOf(err), "%s can't be formatted: %v", p.name, err)
 		}
 		p.format = &f
 	} else {
@@ -245,19 +256,19 @@ func (n *Node) openDrive(ctx context.Context, slot *drive.Slot, p *place, replac
 	d, err := drive.Open(ctx, drive.Options{FS: n.fs, Path: abs, Logger: n.log, ID: p.format.Drive})
 	if err != nil {
 		if errs.Is(err, errs.Busy) {
-			return errs.Newf("node.openDrive", errs.Busy, "%s is in use by another server process", p.path)
+			return errs.Newf("node.openDrive", errs.Busy, "%s is in use by another server process", p.name)
 		}
-		n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
-		slot.Put(drive.NewAbsent(p.format.Drive, p.path))
+		n.log.Error("a drive can't be used; the store goes on without it", "drive", p.name, "err", err)
+		slot.Put(drive.NewAbsent(p.format.Drive, p.name))
 		return nil
 	}
 	if replacement {
 		if err := d.SetHealing(ctx, true); err != nil {
-			n.log.Error("a drive can't be used; the store goes on without it", "drive", p.path, "err", err)
+			n.log.Error("a drive can't be used; the store goes on without it", "drive", p.name, "err", err)
 			d.Close()
 			return nil
 		}
-		n.log.Info("an empty drive takes the place of a lost one and will be refilled", "drive", p.path, "set", set, "position", index+1)
+		n.log.Info("an empty drive takes the place of a lost one and will be refilled", "drive", p.name, "set", set, "position", index+1)
 	}
 	slot.Put(d)
 	n.drives = append(n.drives, d)
@@ -271,20 +282,6 @@ func (n *Node) format(set twofold.SetID, index int) drive.Format {
 		Version: drive.FormatVersion, Cluster: n.cluster, Drive: twofold.NewUUID(),
 		Pool: set.Pool, Set: set.Set, Index: index, Sets: pool.Sets(), SetSize: pool.SetSize, Created: twofold.Now(),
 	}
-}
-
-// openEngine opens the engine over the slots.
-func (n *Node) openEngine() error {
-	o := engine.Options{Cluster: n.cluster, Logger: n.log}
-	for i, pool := range n.opts.Layout.Pools {
-		for s := range pool.Sets() {
-			id := twofold.SetID{Pool: uint16(i), Set: uint16(s)}
-			o.Sets = append(o.Sets, engine.SetConfig{ID: id, Slots: n.slots[id], Parity: min(n.opts.Layout.Standard, pool.SetSize/2)})
-		}
-	}
-	e, err := engine.Open(o)
-	n.engine = e
-	return err
 }
 
 // self names this process for its sessions.

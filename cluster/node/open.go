@@ -6,29 +6,29 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"twofold"
 	"twofold/engine/drive"
 	"twofold/engine/placement"
-	"twofold/engine/repair"
 	"twofold/internal/errs"
 	"twofold/internal/vfs"
 	"twofold/metadata/fsm"
 	"twofold/metadata/kv"
 	"twofold/metadata/replica"
-	"twofold/volume"
 )
 
 // Open opens the store of the layout: it checks what is on the drives, formats what
 // is new, and returns when both views can be served. errs.Invalid says what to
 // change on the command line; errs.Unavailable that too few drives are there.
+//
+// Of a store over several nodes it opens this node's part, and returns when some node leads,
+// however long that takes (errs.Canceled when ctx ends): Options.Cluster.Views are told when
+// it is this one, also before Open returns.
 func Open(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), orphans: make(chan struct{}, 1), wantReplica: make(chan struct{}, 1)}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n := &Node{opts: o, log: o.Logger, fs: vfs.Keeping(o.Locks), wantReplica: make(chan struct{}, 1), began: time.Now(), running: newRunning(), where: newWhere(), failed: make(chan error, 1)}
 	if err := n.open(ctx); err != nil {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
 		n.Close(closing)
 		return nil, err
@@ -37,33 +37,19 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	if n.several() {
+		return n.openAmong(ctx)
+	}
 	fresh, err := n.begin(ctx)
 	if err != nil {
-		return err
-	}
-	if err := n.openEngine(); err != nil {
 		return err
 	}
 	if err := n.openMetadata(ctx, fresh || n.unfinished(ctx)); err != nil {
 		return err
 	}
-	n.volume, err = volume.Open(ctx, volume.Options{
-		Meta: n.group, Blobs: n.engine, Node: self(), Logger: n.log,
-		Placer:    &placer{cluster: n.cluster, layout: n.opts.Layout, slots: n.slots, engine: n.engine},
-		LeaseTerm: n.opts.LeaseTerm, SessionTTL: n.opts.SessionTTL,
-	})
-	if err != nil {
+	if err := n.lead(ctx); err != nil {
 		return err
 	}
-	if err := n.checkPools(ctx); err != nil {
-		return err
-	}
-	n.healer, err = repair.New(repair.Options{Engine: n.engine, Wanted: n.volume.Wanted, Logger: n.log, Cycle: n.opts.ScrubCycle})
-	if err != nil {
-		return err
-	}
-	n.wg.Go(func() { n.healer.Run(n.ctx) })
-	n.wg.Go(n.collectOrphans)
 	if err := n.opts.Locks.Settle(); err != nil {
 		n.log.Warn("the locks of the drives will not outlive this process", "err", err)
 	}
@@ -92,19 +78,26 @@ func (n *Node) unfinished(ctx context.Context) bool {
 const poolsKey = "node/pools"
 
 // checkPools refuses a command line without a pool that the store has: its objects
-// could not be read. A pool that is new is remembered.
-func (n *Node) checkPools(ctx context.Context) error {
-	value, err := n.volume.Config(ctx, poolsKey)
+// could not be read. A pool that is new is remembered, when all of its drives are there.
+func (l *Leading) checkPools(ctx context.Context) error {
+	value, err := l.volume.Config(ctx, poolsKey)
 	if err != nil {
 		return err
 	}
-	given := len(n.opts.Layout.Pools)
-	if known, err := strconv.Atoi(string(value)); err == nil && known > given {
+	given := len(l.n.opts.Layout.Pools)
+	known, err := strconv.Atoi(string(value))
+	switch {
+	case err == nil && known > given:
 		return errs.Newf("node.checkPools", errs.Invalid, "the store has %d pools and the command line gives %d: give the drives of every pool, in the order in which they were added", known, given)
-	} else if err == nil && known == given {
+	case err == nil && known < given && l.n.several():
+		l.pools.Store(int32(known))
+		return nil // see addPools
+	}
+	l.pools.Store(int32(given))
+	if err == nil && known == given {
 		return nil
 	}
-	return n.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
+	return l.volume.SetConfig(ctx, poolsKey, []byte(strconv.Itoa(given)))
 }
 
 // openMetadata opens the replicas: those that are there, and as many more as the
@@ -113,12 +106,14 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 	var dirs []replica.Dir
 	for _, i := range n.replicaDrives() {
 		d := n.drives[i]
-		dirs = append(dirs, replica.Dir{Drive: d.ID(), Path: d.Path()})
+		dirs = append(dirs, replicaDir(d))
 	}
-	if len(dirs) == 0 {
+	if n.several() {
+		dirs = n.ownReplicas(fresh)
+	} else if len(dirs) == 0 {
 		return errs.Newf("node.openMetadata", errs.Unavailable, "none of the drives can be used")
 	}
-	g, err := replica.Open(ctx, replica.Options{
+	o := replica.Options{
 		Dirs: dirs, Bootstrap: fresh, Logger: n.log, Locks: n.opts.Locks, Verify: n.opts.AfterCrash,
 		NewMachine: func(s kv.Store) (replica.StateMachine, error) {
 			m, err := fsm.New(s, fsm.Options{})
@@ -127,7 +122,11 @@ func (n *Node) openMetadata(ctx context.Context, fresh bool) error {
 			}
 			return m, nil
 		},
-	})
+	}
+	if n.several() {
+		o.Wire = wire{n}
+	}
+	g, err := replica.Open(ctx, o)
 	n.group = g
 	return err
 }
@@ -143,7 +142,7 @@ func (n *Node) replicaDrives() []int {
 			keep = append(keep, i)
 		}
 	}
-	want := placement.ReplicaCount(len(n.opts.Layout.Drives()))
+	want := n.opts.Layout.ReplicaCount()
 	return placement.Replicas(open, keep, want, nil)
 }
 
@@ -169,24 +168,17 @@ func (n *Node) Close(ctx context.Context) error {
 			first = err
 		}
 	}
-	if n.volume != nil {
-		keep(n.volume.Close(ctx))
+	if l := n.leads.cur.Load(); l != nil {
+		keep(l.close(ctx))
 	}
 	if n.group != nil {
 		keep(n.group.Close(ctx))
 	}
-	if n.engine != nil {
-		keep(n.engine.Close())
+	if n.served != nil {
+		n.served.Close()
 	}
 	for _, d := range n.drives {
 		d.Close()
 	}
 	return first
-}
-
-// running is what Close ends. Part of Node.
-type running struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
 }

@@ -21,6 +21,10 @@ type Call struct {
 	// Optional: an answer without a header is one, too, and leaves Reply as it is.
 	Optional bool
 	Into     []byte // the answer's payload is read into it; a longer one is a violation
+	// Sent, where set, is called when the request is on its way: the peer reads it before
+	// any that is sent from then on. It is not called where nothing was sent. It must not
+	// block.
+	Sent func()
 }
 
 // pending is a call that waits for its answer.
@@ -79,6 +83,9 @@ func (c *Conn) Call(ctx context.Context, call *Call) (int, error) {
 	head{typ: frameRequest, urgent: call.Urgent, method: call.Method, id: id, header: len(header), payload: int(size)}.put(&b)
 	if !c.w.send(ctx.Done(), &b, header, call.Payload...) && ctx.Err() != nil && c.unregister(id, p) {
 		return 0, errs.E(op, errs.Canceled, ctx.Err()) // never sent
+	}
+	if call.Sent != nil {
+		call.Sent()
 	}
 	select {
 	case <-p.done:

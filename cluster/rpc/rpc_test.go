@@ -197,14 +197,34 @@ func waitFor(t testing.TB, ok func() bool) {
 }
 
 func TestWrongCredentials(t *testing.T) {
-	e := newEndpoint(t, testConfig(t, RoleNode))
+	var mu sync.Mutex
+	var log bytes.Buffer
+	served := testConfig(t, RoleNode)
+	served.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return log.Write(p)
+	}), nil))
+	e := newEndpoint(t, served)
 	cfg := testConfig(t, RoleMount)
 	cfg.Secret = testSecret(t, "other")
-	_, err := Dial(t.Context(), e.addr, cfg, nil)
-	if !errs.Is(err, errs.Access) || !strings.Contains(err.Error(), "credentials") {
-		t.Fatalf("got %v", err)
+	for range 3 {
+		_, err := Dial(t.Context(), e.addr, cfg, nil)
+		if !errs.Is(err, errs.Access) || !strings.Contains(err.Error(), "credentials") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	e.Close() // waits for the handshakes
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "refused a connection"); n != 1 {
+		t.Errorf("the same refusal was logged %d times:\n%s", n, log.String())
 	}
 }
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestEverythingElseIsS3(t *testing.T) {
 	e := newEndpoint(t, testConfig(t, RoleNode))

@@ -28,6 +28,7 @@ type Server struct {
 	conns  map[*Conn]struct{}
 	early  map[net.Conn]struct{} // still shaking hands
 	wg     sync.WaitGroup        // of both
+	said   map[string]time.Time  // refusals, by host and words: when they were logged last
 }
 
 // NewServer makes a server; errs.Invalid for a bad configuration. Its role is
@@ -69,9 +70,37 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 		}
 		defer func() { <-s.handshakes }()
 		if err := s.upgrade(w); err != nil {
-			s.cfg.Logger.Warn("refused a connection", slog.String("peer", r.RemoteAddr), slog.Any("err", err))
+			s.refused(r.RemoteAddr, err)
 		}
 	})
+}
+
+const (
+	refusedAgain = time.Minute // the same refusal is logged again after that
+	maxRefused   = 1024        // different ones that are remembered
+)
+
+// refused logs a refusal. Who is refused comes again, as mounts and nodes do every other
+// second: once a minute is enough of the same.
+func (s *Server) refused(remote string, err error) {
+	host, _, splitErr := net.SplitHostPort(remote)
+	if splitErr != nil {
+		host = remote
+	}
+	what, now := host+" "+err.Error(), time.Now()
+	s.mu.Lock()
+	last, seen := s.said[what]
+	again := !seen || now.Sub(last) >= refusedAgain
+	if again {
+		if s.said == nil || len(s.said) >= maxRefused {
+			s.said = make(map[string]time.Time)
+		}
+		s.said[what] = now
+	}
+	s.mu.Unlock()
+	if again {
+		s.cfg.Logger.Warn("refused a connection", slog.String("peer", remote), slog.Any("err", err))
+	}
 }
 
 func (s *Server) upgrade(w http.ResponseWriter) error {

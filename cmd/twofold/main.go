@@ -61,7 +61,7 @@ Every command explains itself: twofold COMMAND --help`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\nSee: %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(serverCommand(), mountCommand(), quotaCommand(), benchCommand(), versionCommand())
+	root.AddCommand(serverCommand(), planCommand(), mountCommand(), quotaCommand(), adminCommand(), benchCommand(), versionCommand())
 	return root
 }
 

@@ -95,7 +95,8 @@ func (m *mountFlags) args() []string {
 
 // mountCommandFlags are the command line of `twofold mount`.
 type mountCommandFlags struct {
-	endpoint string
+	endpoint []string
+	named    bool // by SOURCE, which mount(8) looks for among the mounts
 	readOnly bool
 	noExec   bool
 	noBehind bool
@@ -118,7 +119,13 @@ SOURCE says what is mounted:
     HOST:PORT/BUCKET           one bucket: DIR has its objects
     HOST:PORT/BUCKET/PREFIX    what is under PREFIX/ in the bucket, and nothing else
 
-Without SOURCE it is all buckets of --endpoint. A bucket or prefix has to be there.
+With --endpoint it is BUCKET[/PREFIX] alone, or all buckets without. A bucket or prefix
+has to be there.
+
+Any node of a store of several will do: the mount learns the others from it, and goes on
+when that one is lost. To be mounted while it is down, give more than one: HOST:PORT with
+commas between, or --endpoint several times.
+
 The mount is bound to the directory, not to its name: it may be renamed elsewhere.
 Once it is removed, everything in the mount fails with ESTALE.
 
@@ -133,7 +140,8 @@ For mount(8) and fstab(5), make the link /sbin/mount.fuse.twofold to this progra
 
     mount -t fuse.twofold -o credentials=/etc/twofold/credentials HOST:PORT/BUCKET DIR`,
 		Example: "  twofold mount 127.0.0.1:9000 /mnt/twofold\n" +
-			"  twofold mount 127.0.0.1:9000/photos/2024 /mnt/photos-2024",
+			"  twofold mount 127.0.0.1:9000/photos/2024 /mnt/photos-2024\n" +
+			"  twofold mount --endpoint http://node1:9000,http://node2:9000 photos /mnt/photos",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return usage("mount takes one directory, and SOURCE before it if that is not --endpoint; got %d words\nSee: twofold mount --help", len(args))
@@ -141,20 +149,18 @@ For mount(8) and fstab(5), make the link /sbin/mount.fuse.twofold to this progra
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			from := f.endpoint
-			if src, err := parseSource(from); err != nil || src.bucket != "" || !strings.HasPrefix(from, "http://") {
-				return usage("--endpoint %s: it looks like http://HOST:PORT; what of it is mounted is said by SOURCE", from)
-			}
-			if len(args) == 2 {
-				if c.Flags().Changed("endpoint") {
-					return usage("give SOURCE or --endpoint, not both: SOURCE has the server in it")
+			from := args[0]
+			f.named = len(args) == 2
+			if len(args) == 1 || c.Flags().Changed("endpoint") {
+				var err error
+				if from, err = endpointSource(f.endpoint, strings.Join(args[:len(args)-1], "")); err != nil {
+					return err
 				}
-				from = args[0]
 			}
 			return runMount(f, from, args[len(args)-1])
 		},
 	}
-	c.Flags().StringVar(&f.endpoint, "endpoint", defaultSource, "`URL` of the server, where no SOURCE is given")
+	c.Flags().StringSliceVar(&f.endpoint, "endpoint", []string{defaultSource}, "`URL` of a node; several times, or with commas between, for several")
 	c.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse changes through this mount")
 	c.Flags().BoolVar(&f.noBehind, "no-write-behind", false, "commit each change of a name before it is answered")
 	c.Flags().BoolVar(&f.noExec, "no-exec", false, "let nothing in the mount be executed")

@@ -32,7 +32,7 @@ const (
 	helperFailed = 32 // mount failure
 )
 
-const helperForm = "it is called as SOURCE DIR [-fnsv] [-o OPTIONS], SOURCE being [http://]HOST[:PORT][/BUCKET[/PREFIX]]"
+const helperForm = "it is called as SOURCE DIR [-fnsv] [-o OPTIONS], SOURCE being [http://]HOST[:PORT][,...][/BUCKET[/PREFIX]]"
 
 // runMountHelper is the helper: it starts a mount process in the background, waits until
 // that serves or has failed, and returns the exit status.

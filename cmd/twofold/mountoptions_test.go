@@ -19,6 +19,9 @@ func TestParseSource(t *testing.T) {
 		"[::1]/b":                        {host: "[::1]:9000", bucket: "b"},
 		"http://10.0.0.1:9/b/a b/%2f#?/": {host: "10.0.0.1:9", bucket: "b", prefix: "a b/%2f#?"},
 		"h/b/a//c":                       {host: "h:9000", bucket: "b", prefix: "a//c"},
+		"a,b:80/b":                       {host: "a:9000,b:80", bucket: "b"},
+		"http://a,http://b:80":           {host: "a:9000,b:80"},
+		"a,http://[::1]:80/b/p,http://q": {host: "a:9000,[::1]:80", bucket: "b", prefix: "p,http://q"},
 	} {
 		if got, err := parseSource(in); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", in, got, err)
@@ -27,10 +30,42 @@ func TestParseSource(t *testing.T) {
 	for in, says := range map[string]string{
 		"": "looks like", "/b": "looks like", "http://": "looks like", "h://x": "no TLS", "https://h/b": "no TLS",
 		"h:80//p": "no bucket", "u:secret-word@h/b": "credentials", ":80": "looks like", "a:b:c": "looks like",
+		"a,/b": "looks like", ",a": "looks like", "a,https://b/c": "no TLS",
 	} {
 		_, err := parseSource(in)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "secret-word") {
 			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+func TestEndpointSource(t *testing.T) {
+	one, two := []string{"http://a:1"}, []string{"http://a:1/", "http://b:2"}
+	for _, c := range []struct {
+		endpoints  []string
+		path, want string
+		parsed     source
+	}{
+		{one, "", "http://a:1", source{host: "a:1"}},
+		{one, "photos", "http://a:1/photos", source{host: "a:1", bucket: "photos"}},
+		{two, "", "http://a:1,b:2", source{host: "a:1,b:2"}},
+		{two, "photos/2024/x:y", "http://a:1,b:2/photos/2024/x:y", source{host: "a:1,b:2", bucket: "photos", prefix: "2024/x:y"}},
+	} {
+		got, err := endpointSource(c.endpoints, c.path)
+		if err != nil || got != c.want {
+			t.Errorf("%q, %v", got, err)
+		}
+		if src, err := parseSource(got); err != nil || src != c.parsed {
+			t.Errorf("%s: %+v, %v", got, src, err)
+		}
+	}
+	for path, says := range map[string]string{"host:80/photos": "not both", "": "http://HOST:PORT"} {
+		e := one
+		if path == "" {
+			e = []string{"a:1"}
+		}
+		if _, err := endpointSource(e, path); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 }

@@ -83,12 +83,12 @@ func checkParent(dir, parent string) error {
 
 // checkApart refuses a mount point that is, or holds, a drive, or lies in one, also by
 // way of symbolic links.
-func checkApart(mount string, layout placement.Layout) error {
+func checkApart(mount string, drives []placement.Drive) error {
 	dir, err := realPath(mount)
 	if err != nil {
 		return usage("--mount %s: %w", mount, err)
 	}
-	for _, d := range layout.Drives() {
+	for _, d := range drives {
 		p, err := realPath(d.Path)
 		if err != nil {
 			return usage("%s: %w", d.Path, err)

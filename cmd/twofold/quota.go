@@ -75,7 +75,7 @@ func runQuota(f *quotaFlags, out io.Writer, args []string) error {
 		set = true
 	}
 	src, err := parseSource(f.endpoint)
-	if err != nil || src.bucket != "" {
+	if err != nil || src.bucket != "" || len(src.hosts()) != 1 {
 		return usage("--endpoint %s: it looks like http://HOST:PORT", f.endpoint)
 	}
 	secret, err := f.secret()
@@ -145,8 +145,17 @@ func inUnits(n int64) string {
 	return fmt.Sprintf(" (%.4g %ciB)", f, "KMGTP"[unit])
 }
 
-// parseSize reads a number of bytes, with a unit or not.
+// parseSize reads the size of a quota.
 func parseSize(s string) (int64, error) {
+	n, err := parseBytes(s)
+	if err == nil && n == 0 {
+		return 0, usage("the size %s: a bucket that takes nothing is none; --clear takes a limit away", s)
+	}
+	return n, err
+}
+
+// parseBytes reads a number of bytes, with a unit or not.
+func parseBytes(s string) (int64, error) {
 	const form = "it looks like 10GiB, 500MB or 1000000"
 	i := 0
 	for i < len(s) && (s[i] >= '0' && s[i] <= '9' || s[i] == '.') {
@@ -172,9 +181,6 @@ func parseSize(s string) (int64, error) {
 	bytes := new(big.Int).Quo(n.Num(), n.Denom())
 	if !bytes.IsInt64() || bytes.Int64() > twofold.MaxFileLen {
 		return 0, usage("the size %s is too large", s)
-	}
-	if bytes.Int64() == 0 {
-		return 0, usage("the size %s: a bucket that takes nothing is none; --clear takes a limit away", s)
 	}
 	return bytes.Int64(), nil
 }

@@ -64,12 +64,12 @@ func runMount(f *mountCommandFlags, from, dir string) error {
 	dial, stopDial := context.WithTimeout(ctx, dialTimeout)
 	defer stopDial()
 	client, err := remote.Dial(dial, remote.Options{
-		Endpoint: src.host, Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
+		Endpoints: src.hosts(), Secret: secret, Holder: holder, Logger: log, Node: procid.Self(), Caches: true,
 	})
 	if err != nil {
 		return dialError(src.host, err)
 	}
-	if from != f.endpoint {
+	if f.named {
 		opts.Source = from // as fstab has it: mount(8) compares them
 	}
 	opts.CachedUntil = client.CachedUntil

@@ -5,7 +5,6 @@ import (
 	"os"
 	"time"
 
-	"twofold/engine/placement"
 	"twofold/internal/config"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 // serverFlags are the command line of `twofold server`.
 type serverFlags struct {
 	address string
+	node    string
 	hints   bool
 	mount   string
 	scrub   time.Duration
@@ -32,10 +32,17 @@ func serverCommand() *cobra.Command {
     twofold server /disk{1...4}/twofold            four drives: reads survive the loss of
                                                    any two, writes of any one
     twofold server /a{1...8} /b{1...8}             two pools of eight
+    twofold server http://node{1...4}/data{1...4}  four machines with four drives each:
+                                                   the same command on every one
 
 Three dots between braces count up; each argument with them is a pool, and plain
 directories together are one. Directories are to be empty the first time. To make
 the store larger, add another pool to the arguments and start it again.
+
+A store on several machines is started with the same arguments, environment and
+version on each. Every one serves S3 and can mount. The port is 9000 where the URLs
+have none. They need S3_ROOT_USER and S3_ROOT_PASSWORD, the same everywhere, clocks
+within 15 minutes, and a network that nobody else reads.
 
 Environment:
   S3_ROOT_USER, S3_ROOT_PASSWORD   credentials (default minioadmin, minioadmin: then
@@ -60,6 +67,7 @@ Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments, environment o
 		},
 	}
 	c.Flags().StringVar(&f.address, "address", "", "`HOST:PORT` to listen on (default :9000; 127.0.0.1:9000 while the credentials are the default ones)")
+	c.Flags().StringVar(&f.node, "node", "", "`URL` of this node in the arguments, where its addresses don't tell")
 	c.Flags().StringVar(&f.mount, "mount", "", "also serve the buckets as directories under `DIR`")
 	c.Flags().BoolVar(&f.hints, "hints", false, "print what to try")
 	c.Flags().DurationVar(&f.scrub, "scrub-cycle", 30*24*time.Hour, "read and check everything on the drives once in `DURATION`, beginning at the start; 1s is as fast as it goes")
@@ -68,34 +76,9 @@ Exit status: 0 stopped when asked to; 1 failed; 2 wrong arguments, environment o
 	return c
 }
 
-// check validates the command line and the environment: everything that can be
-// refused without looking at a drive.
-func (f *serverFlags) check(args []string) (config.Config, placement.Layout, error) {
-	if len(args) == 0 {
-		return config.Config{}, placement.Layout{}, usage("no drives given. Try: twofold server ./data{1...4}\nSee: twofold server --help")
-	}
-	cfg, err := config.FromEnv(os.LookupEnv)
-	if err != nil {
-		return cfg, placement.Layout{}, usage("%w", plain(err))
-	}
-	layout, err := placement.New(args, placement.Classes{Standard: cfg.Standard, RRS: cfg.RRS})
-	if err != nil {
-		return cfg, layout, usage("%w", plain(err))
-	}
-	if f.scrub < time.Second {
-		return cfg, layout, usage("--scrub-cycle %v: it is one second (1s) or longer", f.scrub)
-	}
-	if f.mount != "" {
-		if err := checkApart(f.mount, layout); err != nil {
-			return cfg, layout, err
-		}
-	}
-	return cfg, layout, f.mountFlags.check()
-}
-
 // supervise runs the worker, and the mount process if one is asked for.
 func supervise(f *serverFlags, args []string) error {
-	cfg, _, err := f.check(args)
+	set, err := f.check(args)
 	if err != nil {
 		return err
 	}
@@ -108,7 +91,7 @@ func supervise(f *serverFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := newLegacy(f.listenAddress(cfg))
+	l, err := newLegacy(set.listen)
 	if err != nil {
 		return err
 	}

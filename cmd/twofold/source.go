@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -13,10 +14,10 @@ import (
 	"twofold/volume/keypath"
 )
 
-// source is what is mounted: a server, and of it all buckets, one of them, or a prefix
-// in one. It is written as in fstab(5): [http://]HOST[:PORT][/BUCKET[/PREFIX]].
+// source is what is mounted: a store, and of it all buckets, one of them, or a prefix
+// in one. It is written as in fstab(5): [http://]HOST[:PORT][,...][/BUCKET[/PREFIX]].
 type source struct {
-	host   string // HOST:PORT
+	host   string // HOST:PORT of a node, or of several with commas between
 	bucket twofold.BucketName
 	prefix string // an S3 prefix, without the "/" at its end
 }
@@ -24,37 +25,79 @@ type source struct {
 const (
 	defaultSource = "http://127.0.0.1:9000"
 	defaultPort   = "9000"
-	sourceForm    = "it looks like [http://]HOST[:PORT][/BUCKET[/PREFIX]]"
+	sourceForm    = "it looks like [http://]HOST[:PORT][/BUCKET[/PREFIX]], and may have several HOST[:PORT] with commas between"
 )
 
 // parseSource reads a source. The prefix is taken as S3 clients have it, without any
 // %-escapes.
 func parseSource(s string) (source, error) {
-	rest, ok := strings.CutPrefix(s, "http://")
-	if scheme, _, has := strings.Cut(s, "://"); has && !ok {
+	list, path, _ := strings.Cut(strings.TrimPrefix(s, "http://"), "/")
+	for strings.HasSuffix(list, ",http:") && strings.HasPrefix(path, "/") { // the next one as a URL
+		list, path, _ = strings.Cut(strings.TrimSuffix(list, "http:")+path[1:], "/")
+	}
+	if scheme, ok := strings.CutSuffix(list, ":"); ok && strings.HasPrefix(path, "/") {
 		return source{}, usage("the source %s://...: servers speak http:// alone, there is no TLS: %s", scheme, sourceForm)
 	}
-	host, path, _ := strings.Cut(rest, "/")
-	if strings.Contains(host, "@") { // not repeated: there may be a password in it
+	if strings.Contains(list, "@") { // not repeated: there may be a password in it
 		return source{}, usage("the source has no user or password in it: everybody would see them. Give --credentials FILE (in fstab: credentials=FILE)")
 	}
-	if host == "" || strings.ContainsAny(host, " ?#") {
-		return source{}, usage("the source %s: %s", s, sourceForm)
-	}
-	if name, port, err := net.SplitHostPort(host); err != nil {
-		name := strings.Trim(host, "[]")
-		if strings.Contains(name, ":") && net.ParseIP(name) == nil {
+	var hosts []string
+	for one := range strings.SplitSeq(list, ",") {
+		host, err := parseHost(one)
+		if err != nil {
 			return source{}, usage("the source %s: %s", s, sourceForm)
 		}
-		host = net.JoinHostPort(name, defaultPort)
-	} else if name == "" || port == "" {
-		return source{}, usage("the source %s: %s", s, sourceForm)
+		hosts = append(hosts, host)
 	}
 	bucket, prefix, _ := strings.Cut(path, "/")
 	if bucket == "" && prefix != "" {
 		return source{}, usage("the source %s has a prefix and no bucket: %s", s, sourceForm)
 	}
-	return source{host: host, bucket: twofold.BucketName(bucket), prefix: strings.TrimSuffix(prefix, "/")}, nil
+	return source{host: strings.Join(hosts, ","), bucket: twofold.BucketName(bucket), prefix: strings.TrimSuffix(prefix, "/")}, nil
+}
+
+// parseHost makes HOST:PORT of HOST[:PORT].
+func parseHost(host string) (string, error) {
+	if host == "" || strings.ContainsAny(host, " ?#") {
+		return "", errHost
+	}
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+		if strings.Contains(name, ":") && net.ParseIP(name) == nil {
+			return "", errHost
+		}
+		return net.JoinHostPort(name, defaultPort), nil
+	}
+	if name == "" || port == "" {
+		return "", errHost
+	}
+	return host, nil
+}
+
+var errHost = errors.New("not a host and a port")
+
+// hosts are the nodes, each HOST:PORT.
+func (s source) hosts() []string { return strings.Split(s.host, ",") }
+
+// endpointSource is the source for nodes of --endpoint, and what of their store is mounted, which
+// is BUCKET[/PREFIX], or "".
+func endpointSource(endpoints []string, path string) (string, error) {
+	var hosts []string
+	for _, e := range endpoints {
+		if src, err := parseSource(e); err != nil || src.bucket != "" || !strings.HasPrefix(e, "http://") || len(src.hosts()) != 1 {
+			return "", usage("--endpoint %s: it looks like http://HOST:PORT; what of it is mounted is said by SOURCE", e)
+		}
+		hosts = append(hosts, strings.TrimSuffix(strings.TrimPrefix(e, "http://"), "/"))
+	}
+	from := "http://" + strings.Join(hosts, ",")
+	if path == "" {
+		return from, nil
+	}
+	if bucket, _, _ := strings.Cut(path, "/"); strings.ContainsAny(bucket, ":,[]") {
+		return "", usage("give servers in SOURCE or by --endpoint, not both: with --endpoint SOURCE is BUCKET[/PREFIX]")
+	}
+	return from + "/" + path, nil
 }
 
 // root finds the directory's inode: RootIno where all buckets are meant.

@@ -2,25 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
-	"twofold/admin"
 	"twofold/cluster/node"
 	"twofold/cluster/rpc"
 	"twofold/internal/config"
 	"twofold/internal/errs"
-	"twofold/s3"
-	"twofold/s3/sigv4"
-	"twofold/volume/remote"
 )
 
 // drainTimeout is how long requests in flight may take after a signal to stop.
@@ -28,7 +21,7 @@ const drainTimeout = 30 * time.Second
 
 // runWorker is the server: it opens the store, serves until a signal, and closes it.
 func runWorker(ctx context.Context, f *serverFlags, args []string) error {
-	cfg, layout, err := f.check(args)
+	set, err := f.check(args)
 	if err != nil {
 		return err
 	}
@@ -43,25 +36,25 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	warn(log, cfg, in.listener.Addr().String())
-
+	warn(log, set.cfg, in.listener.Addr().String())
+	secret, err := rpc.NewSecret(set.cfg.Root.AccessKey, set.cfg.Root.SecretKey.Reveal())
+	if err != nil {
+		return err
+	}
+	front, err := newFront(set.cfg, log, secret)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	n, err := node.Open(ctx, node.Options{
-		Layout: layout, Logger: log, ScrubCycle: f.scrub, Locks: in.locks, AfterCrash: in.afterCrash,
+	o := node.Options{
+		Layout: set.topo.Layout, Logger: log, Program: version, ScrubCycle: f.scrub, Locks: in.locks, AfterCrash: in.afterCrash,
 		Say: func(text string) { fmt.Fprint(os.Stderr, text) },
-	})
-	if errs.Is(err, errs.Invalid) {
-		return usage("%w", plain(err)) // the drives are not what the command line says
 	}
-	if err != nil {
-		return plain(err)
-	}
-	err = serve(ctx, f, cfg, log, n, in)
-	closing, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if cerr := n.Close(closing); err == nil {
-		err = cerr
+	if set.topo.Distributed() {
+		err = front.serveAmong(ctx, set, secret, args, o, f, in)
+	} else {
+		err = front.serveAlone(ctx, o, f, in)
 	}
 	if err == nil {
 		log.Info("stopped")
@@ -69,80 +62,42 @@ func runWorker(ctx context.Context, f *serverFlags, args []string) error {
 	return err
 }
 
+// serveAlone serves a store whose drives are all here.
+func (f *front) serveAlone(ctx context.Context, o node.Options, flags *serverFlags, in *inheritance) error {
+	n, err := node.Open(ctx, o)
+	if err != nil {
+		return opening(err)
+	}
+	f.node.Store(n)
+	f.Lead(n.Leading())
+	err = f.serve(ctx, flags, in)
+	closing, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if cerr := n.Close(closing); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// opening is why a store could not be opened.
+func opening(err error) error {
+	if errs.Is(err, errs.Invalid) {
+		return usage("%w", plain(err)) // the drives are not what the command line says
+	}
+	return plain(err)
+}
+
 // serve answers requests until ctx ends, and drains them.
-func serve(ctx context.Context, f *serverFlags, cfg config.Config, log *slog.Logger, n *node.Node, in *inheritance) error {
-	secret, err := rpc.NewSecret(cfg.Root.AccessKey, cfg.Root.SecretKey.Reveal())
-	if err != nil {
-		return err
-	}
-	mounts := remote.NewServer(n.Mounts(), log)
-	operators := admin.NewServer(n.Volume(), log)
-	calls, err := rpc.NewServer(rpc.Config{Secret: secret, Logger: log}, func(c *rpc.Conn) (rpc.Handler, error) {
-		if c.PeerRole() == rpc.RoleAdmin {
-			return operators.Accept(c)
-		}
-		return mounts.Accept(c)
-	})
-	if err != nil {
-		return err
-	}
-	front := s3.New(s3.Config{
-		Volume:      n.Volume(),
-		Credentials: rootCredentials{cfg.Root},
-		Region:      cfg.Region, Domains: cfg.Domains, Logger: log,
-	})
-	srv := s3.HTTPServer(calls.Wrap(front), log)
+func (f *front) serve(ctx context.Context, flags *serverFlags, in *inheritance) error {
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(in.listener) }()
-	address := dialable(in.listener.Addr())
-	log.Info("serving", "address", address, "buckets", "http://"+address+"/")
-	if f.hints && !in.afterCrash { // they were printed before the crash
-		mount := f.mount
-		if abs, err := filepath.Abs(mount); err == nil && mount != "" {
-			mount = abs
-		}
-		fmt.Fprint(os.Stderr, hintText(cfg, address, mount))
-	}
-	in.tellReady("http://" + address)
+	go func() { failed <- f.http.Serve(in.listener) }()
+	f.tell(flags, in)
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-	log.Info("draining requests")
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	srv.RegisterOnShutdown(func() { refuse(in.socket) }) // the supervisor's descriptor too
-	err = srv.Shutdown(drain)
-	mounts.Close(drain)
-	calls.Close()
-	if errors.Is(err, context.DeadlineExceeded) {
-		log.Warn("requests that did not end in time were cut off", "after", drainTimeout)
-		return srv.Close()
-	}
-	return err
-}
-
-// rootCredentials are the only ones until there are users.
-type rootCredentials struct{ config.Credentials }
-
-var _ sigv4.Credentials = rootCredentials{}
-
-// Lookup implements sigv4.Credentials.
-func (r rootCredentials) Lookup(accessKey string) (string, bool) {
-	return r.SecretKey.Reveal(), accessKey == r.AccessKey
-}
-
-// dialable is an address that this machine reaches the listener by.
-func dialable(a net.Addr) string {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return a.String()
-	}
-	if t.IP.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", fmt.Sprint(t.Port))
-	}
-	return t.String()
+	return f.drain(in)
 }
 
 // warn prints what an operator must not miss.

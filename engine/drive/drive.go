@@ -1,13 +1,14 @@
 // Package drive is one drive: a directory on one file system that stores shards of
 // blobs, each a self-describing file whose blocks carry a hash for every piece. The engine
-// sees drives through the Drive interface; a local directory and (later) a drive of
-// another node implement it and pass the same conformance suite.
+// sees drives through the Drive interface; a local directory, and a drive of another
+// node (cluster/drives), implement it and pass the same conformance suite.
 package drive
 
 import (
 	"context"
 
 	"twofold"
+	"twofold/internal/errs"
 )
 
 // State is what a drive can do now. The whole program shares it.
@@ -113,6 +114,15 @@ type ShardReader interface {
 	// p holds anything, and LendBlock tells.
 	ReadNow(i int64, from int, p []byte) bool
 	Close() error
+}
+
+// Check reports, as errs.Invalid, a header that no shard has: what comes from another
+// node, or from a disk, may be anything.
+func (h *ShardHeader) Check() error {
+	if err := checkHeader(h); err != nil {
+		return errs.E("drive.ShardHeader", errs.Invalid, err)
+	}
+	return nil
 }
 
 // BlockLen is the length of the block a shard has of stripe i: the stripe's bytes

@@ -145,7 +145,7 @@ func ReadFormat(fsys vfs.FS, dir string) (Format, error) {
 			err = lerr
 		case foreign != "":
 			return Format{}, errs.Newf(op, errs.Invalid,
-				"%s has no %s but is not empty (there is %q): give a fresh directory, or empty this one", dir, FormatName, foreign)
+				"%s has no %s but is not empty: there is %q", dir, FormatName, foreign)
 		default:
 			return Format{}, errs.Newf(op, errs.NotFound, "%s is fresh", dir)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"twofold"
@@ -27,7 +28,8 @@ const (
 	Back EventKind = 2
 	// Replaced: in the drive's place is a fresh, empty directory, on a file system
 	// that may be it. Event.Reformat makes it a new drive at the same position, if
-	// the owner wants that; until then the slot stays offline. Sent once.
+	// the owner wants that; until then the slot stays offline. Sent once, and after
+	// Monitor.Again.
 	Replaced EventKind = 3
 	// Foreign: something else is in the drive's place, see Event.Why: a drive of
 	// another store or position, or files that are not ours. Sent once.
@@ -97,6 +99,7 @@ type Monitor struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	handle sync.Mutex // held during Handle
+	again  atomic.Uint64
 }
 
 // NewMonitor returns a Monitor that watches nothing yet.
@@ -135,6 +138,9 @@ func (m *Monitor) Watch(w Watched) {
 	m.wg.Go(s.watch)
 }
 
+// Again has Replaced sent once more for each fresh directory that was not made a drive.
+func (m *Monitor) Again() { m.again.Add(1) }
+
 // Stop ends the watching and waits until no event is being handled. Not to be called
 // from Handle.
 func (m *Monitor) Stop() {
@@ -165,6 +171,7 @@ type sentry struct {
 	needMount bool      // the place is a mount point
 	lost      bool      // Lost was sent, or the drive never seen
 	told      string    // what was said of the thing in the drive's place, not to say it twice
+	again     uint64    // of the Monitor's, when something was said last
 	emptyFor  int       // looks in a row that found a fresh directory
 	lastProbe time.Time // the last test write, or other successful one
 }
@@ -354,10 +361,11 @@ func (s *sentry) foreign(why string) {
 func (s *sentry) fresh() {
 	s.emptyFor++
 	const why = "a fresh directory is in its place"
-	if s.emptyFor < 2 || s.told == why {
+	again := s.m.again.Load()
+	if s.emptyFor < 2 || s.told == why && s.again == again {
 		return
 	}
-	s.told = why
+	s.told, s.again = why, again
 	s.m.emit(Event{Kind: Replaced, Slot: s.slot, Why: why, Reformat: s.reformat}, s.opt.Path)
 }
 

@@ -297,3 +297,31 @@ func TestHealingSurvives(t *testing.T) {
 	}
 	d.Close()
 }
+
+// A fresh directory that the owner refuses is offered once, and again when asked for.
+func TestReplacedAgain(t *testing.T) {
+	m := memDrive(t)
+	c := twofold.NewUUID()
+	if err := m.Mkdir("/fresh"); err != nil {
+		t.Fatal(err)
+	}
+	slot := drive.NewSlot(twofold.SetID{}, 0, nil)
+	offers := make(chan drive.Event, 10)
+	f := drive.Format{Version: drive.FormatVersion, Cluster: c, Sets: 1, SetSize: 1}
+	monitor := watch(t, drive.Watched{Slot: slot, Options: drive.Options{FS: m, Path: "/fresh", Reserve: -1}, Format: f},
+		func(e drive.Event) { offers <- e })
+	for range 2 {
+		select {
+		case e := <-offers:
+			if e.Kind != drive.Replaced {
+				t.Fatal(e.Kind)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("it is not offered")
+		}
+		if len(offers) > 0 {
+			t.Fatal("it is offered without being asked for")
+		}
+		monitor.Again()
+	}
+}

@@ -10,7 +10,7 @@ import (
 func (l Layout) Describe() string {
 	var b strings.Builder
 	for i, p := range l.Pools {
-		fmt.Fprintf(&b, "Pool %d: %s in %s\n", i+1, plural(len(p.Drives), "drive"), p.Arg)
+		fmt.Fprintf(&b, "Pool %d: %s%s in %s\n", i+1, plural(len(p.Drives), "drive"), l.onNodes(p.Nodes), p.Arg)
 		fmt.Fprintf(&b, "  %s\n", l.poolWords(p))
 	}
 	l.describeMetadata(&b)
@@ -21,6 +21,14 @@ func (l Layout) Describe() string {
 	return b.String()
 }
 
+// onNodes is " on 4 nodes", where a store has several.
+func (l Layout) onNodes(n int) string {
+	if l.Nodes() == 1 {
+		return ""
+	}
+	return " on " + plural(n, "node")
+}
+
 func (l Layout) poolWords(p Pool) string {
 	if p.SetSize == 1 {
 		return plural(p.Sets(), "set") + " of 1 drive, EC:0: no parity, all of the capacity is usable"
@@ -28,6 +36,9 @@ func (l Layout) poolWords(p Pool) string {
 	c := CodingFor(p.SetSize, l.Standard, 0)
 	s := fmt.Sprintf("%s of %d drives, EC:%d: %d data + %d parity shards, %s of the capacity is usable",
 		plural(p.Sets(), "erasure set"), p.SetSize, c.Parity, c.Data, c.Parity, share(c.Data, p.SetSize))
+	if l.Nodes() > 1 {
+		s += fmt.Sprintf("\n  each set has %s of each of %s", plural(p.PerNode(), "drive"), plural(p.SetSize/p.PerNode(), "node"))
+	}
 	if l.RRS != l.Standard {
 		s += fmt.Sprintf("\n  REDUCED_REDUNDANCY objects have EC:%d (%s usable) and bear the loss of %s", l.RRS, share(p.SetSize-l.RRS, p.SetSize), drivesOf(l.RRS))
 	}
@@ -39,15 +50,26 @@ func share(part, whole int) string { return fmt.Sprintf("%d%%", 100*part/whole) 
 
 func (l Layout) describeMetadata(b *strings.Builder) {
 	drives := len(l.Drives())
-	n := ReplicaCount(drives)
+	n := l.ReplicaCount()
+	where := fmt.Sprintf("on %d of the %d drives", n, drives)
 	switch {
-	case n == 1:
-		b.WriteString("Metadata: 1 replica, on the only drive\n")
+	case n == 1 && drives == 1:
+		where = "on the only drive"
 	case n == drives:
-		fmt.Fprintf(b, "Metadata: %d replicas, one on each drive; any %s enough to go on\n", n, l.metaNeeds(n))
-	default:
-		fmt.Fprintf(b, "Metadata: %d replicas, on %d of the %d drives; any %s enough to go on\n", n, n, drives, l.metaNeeds(n))
+		where = "one on each drive"
 	}
+	if l.Nodes() > 1 {
+		on := map[int]bool{}
+		for _, d := range l.ReplicaDrives() {
+			on[d.Node] = true
+		}
+		where += fmt.Sprintf(", on %d of the %d nodes", len(on), l.Nodes())
+	}
+	fmt.Fprintf(b, "Metadata: %s, %s", plural(n, "replica"), where)
+	if n > 1 {
+		fmt.Fprintf(b, "; any %s enough to go on", l.metaNeeds(n))
+	}
+	b.WriteString("\n")
 }
 
 func (l Layout) metaNeeds(n int) string {
@@ -66,19 +88,36 @@ func drivesOf(n int) string {
 
 func (l Layout) describeLosses(b *strings.Builder) {
 	t := l.Tolerance()
-	r, w := t.Reads(), t.Writes()
-	switch {
-	case r == 0:
-		b.WriteString("Survives: the loss of no drive: a drive that is lost takes objects with it\n")
-	case r == w:
-		fmt.Fprintf(b, "Survives: the loss of any %s: reads and writes go on\n", plural(r, "drive"))
-	case w == 0:
-		fmt.Fprintf(b, "Survives: the loss of any %s for reads, of none for writes\n", plural(r, "drive"))
-	default:
-		fmt.Fprintf(b, "Survives: the loss of any %s for reads, of any %s for writes\n", plural(r, "drive"), plural(w, "drive"))
+	if l.Nodes() > 1 {
+		n := l.NodeTolerance()
+		fmt.Fprintf(b, "Survives: %s\n", lossWords(n, "node"))
+		fmt.Fprintf(b, "          %s\n", lossWords(t, "drive"))
+		fmt.Fprintf(b, "  of nodes, data bears the loss of %d for reads and %d for new objects; metadata bears %d and %d at once\n",
+			n.DataReads, n.DataWrites, n.MetaReads, n.MetaWrites)
+	} else {
+		fmt.Fprintf(b, "Survives: %s\n", lossWords(t, "drive"))
 	}
 	if len(l.Drives()) > 1 {
 		fmt.Fprintf(b, "  in each set, data bears the loss of %d for reads and %d for new objects; metadata bears %d and %d\n",
-			t.DataReads, t.DataWrites, t.MetaReads, t.MetaWrites)
+			t.DataReads, l.setWrites(), t.MetaReads, t.MetaWrites)
+		if l.setWrites() < t.Writes() {
+			b.WriteString("  where a set can't be written, new objects go to the others\n")
+		}
 	}
+}
+
+// lossWords says which loss of drives, or of nodes, a store survives.
+func lossWords(t Tolerance, what string) string {
+	r, w := t.Reads(), t.Writes()
+	switch {
+	case r == 0 && t.DataReads == 0:
+		return fmt.Sprintf("the loss of no %s: a %s that is lost takes objects with it", what, what)
+	case r == 0:
+		return fmt.Sprintf("the loss of no %s: metadata can't be read until it is back", what)
+	case r == w:
+		return fmt.Sprintf("the loss of any %s: reads and writes go on", plural(r, what))
+	case w == 0:
+		return fmt.Sprintf("the loss of any %s for reads, of none for writes", plural(r, what))
+	}
+	return fmt.Sprintf("the loss of any %s for reads, of any %s for writes", plural(r, what), plural(w, what))
 }

@@ -16,7 +16,7 @@
 //	        needs as many drives as data shards, one more where data = parity
 //	read    needs as many shards as data shards
 //	replica metadata is on every drive up to 4 and on 5 beyond, spread over nodes,
-//	        then sets
+//	        then sets; over many nodes also on 7 or 9 (Layout.ReplicaCount)
 package placement
 
 import (
@@ -65,14 +65,19 @@ func (l Layout) Drives() []Drive {
 	return all
 }
 
-// Nodes is the number of machines.
+// Nodes is the number of nodes. One that has drives of several pools counts once.
 func (l Layout) Nodes() int {
-	n := 0
+	seen := map[int]bool{}
 	for _, p := range l.Pools {
-		n = max(n, p.Nodes)
+		for _, d := range p.Drives {
+			seen[d.Node] = true
+		}
 	}
-	return n
+	return len(seen)
 }
+
+// PerNode is how many drives of one set of this pool a node has at most.
+func (p Pool) PerNode() int { return max(1, p.SetSize/p.Nodes) }
 
 // Parity is what objects of a storage class get. An unknown class is STANDARD.
 func (l Layout) Parity(class string) int {

@@ -1,6 +1,7 @@
 package placement
 
-// ReplicaCount is how many metadata replicas a store of so many drives has.
+// ReplicaCount is how many metadata replicas a store of so many drives on one
+// machine has. Layout.ReplicaCount knows of nodes.
 func ReplicaCount(drives int) int {
 	if drives <= 4 {
 		return drives
@@ -61,44 +62,4 @@ func less(node, set, bestNode, bestSet int) bool {
 		return node < bestNode
 	}
 	return set < bestSet
-}
-
-// Tolerance is how many drives may be lost, whichever they are.
-type Tolerance struct {
-	DataReads  int // every STANDARD object can be read
-	DataWrites int // and new ones written
-	MetaReads  int // every name and attribute can be read
-	MetaWrites int // and changed
-}
-
-// Reads is what reads bear: data and metadata both.
-func (t Tolerance) Reads() int { return min(t.DataReads, t.MetaReads) }
-
-// Writes is what writes bear. A store that lost data does not count as writable.
-func (t Tolerance) Writes() int { return min(t.DataWrites, t.MetaWrites, t.Reads()) }
-
-// Tolerance counts the worst case: the lost drives are all in one set, and all have
-// metadata replicas.
-func (l Layout) Tolerance() Tolerance {
-	t := Tolerance{DataReads: l.Standard, DataWrites: MaxSetSize}
-	for _, p := range l.Pools {
-		t.DataWrites = min(t.DataWrites, writesBear(p.SetSize, l.Standard))
-	}
-	n := ReplicaCount(len(l.Drives()))
-	t.MetaReads = n - Survivors(n)
-	t.MetaWrites = n - Majority(n)
-	if l.Nodes() == 1 {
-		// One process owns every drive: nobody else can go on from the others.
-		t.MetaWrites = t.MetaReads
-	}
-	return t
-}
-
-// writesBear is how many drives of a set may be lost while writes go on.
-func writesBear(size, parity int) int {
-	lost := 0
-	for lost+1 < size && size-(lost+1) >= CodingFor(size, parity, lost+1).WriteQuorum() {
-		lost++
-	}
-	return lost
 }

@@ -35,14 +35,14 @@ func TestTolerance(t *testing.T) {
 	}
 }
 
-// Over many nodes a majority must be there to write: nobody can fence the others.
+// Over many nodes a majority must be there: nobody can fence the others.
 func TestToleranceOfNodes(t *testing.T) {
 	p, err := newPool("", 0, [][]string{{"a"}, {"b"}, {"c"}, {"d"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := Layout{Pools: []Pool{p}, Standard: 2}
-	if got := l.Tolerance(); got != (Tolerance{2, 1, 2, 1}) {
+	if got := l.Tolerance(); got != (Tolerance{2, 1, 1, 1}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -58,8 +58,10 @@ func (h *Healer) refill(ctx context.Context, set twofold.SetID, at, fresh erasur
 	n := int64(at.Len())
 	h.stats.refilling.Add(n)
 	defer h.stats.refilling.Add(-n)
+	p := h.progress(set, at)
+	defer h.forget(p)
 	for delay := h.o.RetryDelay; ; delay = min(2*delay, maxRetryDelay) {
-		healed, failed, err := h.fill(ctx, set, at)
+		healed, failed, err := h.fill(ctx, set, at, p)
 		if err != nil {
 			return err
 		}
@@ -96,7 +98,8 @@ var errEnough = errors.New("too many failures")
 
 // fill walks a set once and heals the blobs that any drive lacks, several at a time.
 // failed counts those to be tried again that the drives at the positions lack.
-func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (healed, failed int64, err error) {
+func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set, p *progress) (healed, failed int64, err error) {
+	p.begin()
 	var nHealed, nFailed atomic.Int64
 	jobs := make(chan engine.Found)
 	var wg sync.WaitGroup
@@ -104,6 +107,7 @@ func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (h
 		wg.Go(func() {
 			for f := range jobs {
 				ok, err := h.fillBlob(ctx, set, f.ID)
+				p.done.Add(1)
 				switch {
 				case ok:
 					nHealed.Add(1)
@@ -113,7 +117,14 @@ func (h *Healer) fill(ctx context.Context, set twofold.SetID, at erasure.Set) (h
 			}
 		})
 	}
-	lacking := func(f engine.Found) bool { return f.Asked&^f.On != 0 }
+	lacking := func(f engine.Found) bool {
+		p.seen.Add(1)
+		if f.Asked&^f.On == 0 {
+			return false
+		}
+		p.lacking.Add(1)
+		return true
+	}
 	asked, err := h.walk(ctx, set, twofold.BlobID{}, lacking, func(f engine.Found) error {
 		if nFailed.Load() >= maxFillFailures {
 			return errEnough

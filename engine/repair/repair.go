@@ -66,6 +66,7 @@ type Healer struct {
 
 	mu     sync.Mutex               // guards what follows
 	active map[twofold.BlobID]*heal // heals under way
+	fills  map[*progress]struct{}   // refills under way
 }
 
 // Stats counts since the start.
@@ -104,6 +105,7 @@ func New(o Options) (*Healer, error) {
 		o: o, e: o.Engine, log: o.Logger, chunk: walkChunk,
 		queue:  newQueue(o.QueueLen, o.RetryDelay),
 		active: make(map[twofold.BlobID]*heal),
+		fills:  make(map[*progress]struct{}),
 	}
 	o.Engine.OnDamage(h.report)
 	return h, nil

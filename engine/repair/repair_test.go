@@ -379,11 +379,17 @@ func testRefillAgain(t *testing.T) {
 	if fresh.State() != drive.Healing || len(fresh.Blobs()) != 5 {
 		t.Fatal(fresh.State(), len(fresh.Blobs()))
 	}
+	if p := r.h.Progress(); len(p) != 1 || p[0].At != erasure.Set(0).With(0) || p[0].Seen != 10 || p[0].Lacking != 5 || p[0].Done != 5 || time.Since(p[0].Since) != 10*time.Second {
+		t.Errorf("%+v", p)
+	}
 	mu.Lock()
 	failing = false
 	mu.Unlock()
 	if err := <-done; err != nil || fresh.State() != drive.Online || len(fresh.Blobs()) != 10 {
 		t.Fatal(err, fresh.State(), len(fresh.Blobs()))
+	}
+	if p := r.h.Progress(); len(p) != 0 {
+		t.Errorf("it has ended: %+v", p)
 	}
 }
 

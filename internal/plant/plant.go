@@ -20,7 +20,13 @@ const (
 	StaleAttr Bug = "stale-attr"
 	// AppendOffset: O_APPEND writes at the kernel's idea of the end.
 	AppendOffset Bug = "append-offset"
+	// LeadsUnproven: a node that raft once elected answers without promises of the others.
+	LeadsUnproven Bug = "leads-unproven"
+	// NoGrace: a server that takes over does not wait for the mounts of the one before.
+	NoGrace Bug = "no-grace"
 )
 
 // All lists them.
-func All() []Bug { return []Bug{GetSkipsRecall, ListSkipsRecall, EarlyCommit, StaleAttr, AppendOffset} }
+func All() []Bug {
+	return []Bug{GetSkipsRecall, ListSkipsRecall, EarlyCommit, StaleAttr, AppendOffset, LeadsUnproven, NoGrace}
+}

@@ -23,15 +23,32 @@ func Self() string {
 }
 
 // Dead reports whether the process that id names certainly runs no more. A name of
-// another machine, or one that can't be read, is not known to be dead.
+// another machine, or one that can't be read, is not known to be dead. A machine is
+// known by machine-id(5), which has to be its own.
 func Dead(id string) bool {
-	proc, rest, ok := strings.Cut(id, "@")
-	boot, machine, _ := strings.Cut(rest, "@")
-	if here := bootID(); !ok || boot == "" || here == "" || boot != here {
+	if _, boot, machine := split(id); boot != "" {
 		// Nothing survives a reboot of its machine.
 		kernel, _, _ := strings.Cut(boot, "/")
-		now, _, _ := strings.Cut(here, "/")
-		return machine != "" && machine == machineID() && kernel != "" && now != "" && kernel != now
+		now, _, _ := strings.Cut(bootID(), "/")
+		if machine != "" && machine == machineID() && kernel != "" && now != "" && kernel != now {
+			return true
+		}
+	}
+	return Gone(id)
+}
+
+func split(id string) (proc, boot, machine string) {
+	proc, rest, _ := strings.Cut(id, "@")
+	boot, machine, _ = strings.Cut(rest, "@")
+	return proc, boot, machine
+}
+
+// Gone is Dead of what was started since this machine was: of other machines, and of before, it
+// knows nothing.
+func Gone(id string) bool {
+	proc, boot, _ := split(id)
+	if here := bootID(); boot == "" || boot != here {
+		return false
 	}
 	p, start, ok := strings.Cut(proc, ".")
 	pid, err := strconv.Atoi(p)

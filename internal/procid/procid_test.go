@@ -63,3 +63,17 @@ func TestRebootedIsDead(t *testing.T) {
 		t.Error("a process of another machine is not known to be dead")
 	}
 }
+
+func TestGoneKnowsThisBootAlone(t *testing.T) {
+	if Gone(Self()) {
+		t.Error("this process is gone")
+	}
+	_, rest, _ := strings.Cut(Self(), "@")
+	p, _, _ := strings.Cut(Self(), ".")
+	if !Gone(p + ".0@" + rest) {
+		t.Error("a pid with another start time is another process")
+	}
+	if id := "1.2@other-boot/pid:[1]@" + machineID(); Gone(id) {
+		t.Error("it may run on a machine that was made from the same image")
+	}
+}

@@ -68,6 +68,16 @@ func (a *applier) apply(c *metadata.Command) (*metadata.Result, error) {
 	if res, err := a.before(w, c); res != nil || err != nil {
 		return res, err
 	}
+	if c.Writer != c.Session {
+		// A late copy from a server that was replaced says nothing about the command: the
+		// mount that it belongs to sends it by the next server, under the same number.
+		var r *refusal
+		if err := a.fenced(c); errors.As(err, &r) {
+			return failed(r), nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
 	res, err := a.run(c)
 	if err != nil || res.Unguarded != nil {
 		return res, err // an unguarded one comes again
@@ -189,6 +199,8 @@ func (a *applier) dispatchUpkeep(c *metadata.Command) (*metadata.Result, error) 
 		return a.endSession(b)
 	case *metadata.ForgetSession:
 		return a.forgetSession(b)
+	case *metadata.Revoke:
+		return a.revoke(b)
 	case *metadata.CreateBucket:
 		return a.createBucket(b)
 	case *metadata.DeleteBucket:

@@ -102,6 +102,28 @@ func TestFenced(t *testing.T) {
 	r.check()
 }
 
+// TestLateCopyFromAnEndedWriter: what a server that was replaced still sends for a mount does
+// not take the number from it.
+func TestLateCopyFromAnEndedWriter(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket("b")
+	old, next := r.begin(2), r.begin(3)
+	put := func(w twofold.SessionID) metadata.Result {
+		return r.raw(&metadata.Command{Op: metadata.OpPutObject, Session: r.session, Seq: 1000, Writer: w, Body: metadata.PutObject{
+			Bucket: b.ID, Key: "k", Content: metadata.Content{Size: 1}, Extents: []metadata.Extent{{Len: 1, Data: []byte("x")}}}})
+	}
+	r.ok(metadata.OpEndSession, metadata.EndSession{ID: old})
+	r.mustFail(errs.Fenced, put(old))
+	first := put(next)
+	if first.Failed {
+		t.Fatal("refused by what the old server sent:", first)
+	}
+	if res := put(old); res.Failed || res.Inode.Ino != first.Inode.Ino {
+		t.Fatal("a copy of what was done is answered as that:", res)
+	}
+	r.check()
+}
+
 func TestSessionLife(t *testing.T) {
 	r := newRig(t)
 	s := r.begin(9)
@@ -161,4 +183,61 @@ func TestRefusedIsUndone(t *testing.T) {
 	if res := r.put(b, "k", "x"); res.Ino != b.Root+1 {
 		t.Fatal("refused commands used up numbers", res.Ino)
 	}
+}
+
+// TestRevoke: what was taken from a mount is kept of it, within bounds, and only more is noted
+// where those are met.
+func TestRevoke(t *testing.T) {
+	r := newRig(t)
+	id := r.begin(2)
+	rec := func() (s metadata.Session) {
+		if err := r.m.View(func(v metadata.View) error {
+			p, err := v.Session(id)
+			if err == nil {
+				s = *p
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	r.ok(metadata.OpRevoke, metadata.Revoke{ID: id, Tokens: []uint64{9, 7}, Locks: []twofold.Ino{1030, 1025}})
+	r.ok(metadata.OpRevoke, metadata.Revoke{ID: id, Tokens: []uint64{8, 9}, Locks: []twofold.Ino{1026}, Closed: []twofold.Ino{1030, 1026}})
+	r.reopen()
+	s := rec()
+	for token, want := range map[uint64]bool{6: false, 7: true, 8: true, 9: true, 10: false} {
+		if s.Lost(token) != want {
+			t.Errorf("token %d: %v", token, !want)
+		}
+	}
+	for ino, want := range map[twofold.Ino]bool{1024: false, 1025: true, 1026: true, 1030: false} {
+		if s.LostLocks(ino) != want {
+			t.Errorf("inode %d: %v", ino, !want)
+		}
+	}
+	var tokens []uint64
+	var inos []twofold.Ino
+	for i := range maxRevoked {
+		tokens, inos = append(tokens, uint64(1000+2*i)), append(inos, twofold.Ino(5000+i))
+	}
+	r.ok(metadata.OpRevoke, metadata.Revoke{ID: id, Tokens: tokens, Locks: inos})
+	if s = rec(); len(s.Revoked) > maxRevoked || len(s.Unlocked) > maxRevoked {
+		t.Errorf("%d tokens and %d inodes are kept", len(s.Revoked), len(s.Unlocked))
+	}
+	for token, want := range map[uint64]bool{1: true, 9: true, 11: false, 1000: true, 1001: false, 1000 + 2*maxRevoked - 2: true, 9999: false} {
+		if s.Lost(token) != want {
+			t.Errorf("too many tokens: %d: %v", token, !want)
+		}
+	}
+	if !s.LostLocks(1025) || !s.LostLocks(5000) || !s.LostLocks(4000) {
+		t.Error("too many locks: one is believed")
+	}
+	r.ok(metadata.OpEndSession, metadata.EndSession{ID: id})
+	r.ok(metadata.OpRevoke, metadata.Revoke{ID: id, Tokens: []uint64{20000}})
+	if s = rec(); s.Lost(20000) || !s.Ended {
+		t.Error("a session that has ended was changed")
+	}
+	r.ok(metadata.OpRevoke, metadata.Revoke{ID: 999, Tokens: []uint64{1}})
+	r.check()
 }

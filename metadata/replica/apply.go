@@ -71,6 +71,9 @@ func (g *Group) awaitLeaderBriefly(ctx context.Context, maybe bool) (*node, erro
 	if n := g.leader(); n != nil {
 		return n, nil
 	}
+	if g.net.wire != nil {
+		return nil, errElsewhere // the volume is open where the leader is, and nowhere else
+	}
 	if !maybe {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)

@@ -28,6 +28,9 @@ func (g *Group) boot(ctx context.Context) error {
 		}
 		return g.begin(ctx, fresh)
 	}
+	if g.net.wire != nil {
+		return g.bootShared(found, fresh)
+	}
 	sound, err := g.assess(found)
 	if err != nil {
 		return err
@@ -255,7 +258,7 @@ func (g *Group) founder(d Dir) (n *node, err error) {
 			return err
 		}
 		c := raft.Configuration{Servers: []raft.Server{serverOf(d.Drive, raft.Voter)}}
-		port := newNetwork().attach(n.sid)
+		port := newNetwork().attach(n.sid, false, 0)
 		if err := raft.BootstrapCluster(n.config(), n.store, n.store, n.snaps, port, c); err != nil {
 			return errors.Join(err, n.release())
 		}
@@ -267,6 +270,7 @@ func (g *Group) founder(d Dir) (n *node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.first = true
 	return n, n.start(g.net)
 }
 

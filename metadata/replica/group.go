@@ -1,9 +1,10 @@
 // Package replica keeps the metadata on several drives: a raft group with one
 // replica a drive, each a log (raft-wal), an index (Badger) and snapshots of it.
 //
-// For now every replica is in one process. See DESIGN.md for what that allows
-// (reads under a lease that needs no clock, going on from fewer drives than a
-// majority) and for the argument that it is safe.
+// All replicas are in one process, or they are in several that reach each other over a
+// Wire. See DESIGN.md for what the first allows (reads under a lease that needs no clock,
+// going on from fewer drives than a majority), for the promises that leases are made of in
+// the second, and for the arguments that this is safe.
 package replica
 
 import (
@@ -43,11 +44,17 @@ type Options struct {
 	// that can't be read is left out then and does not end the process, see
 	// kv.Options. It takes as long as reading them takes.
 	Verify bool
+	// Wire reaches the replicas of other processes. Nil: Dirs are all there are. With it
+	// Dirs may be empty; Bootstrap is for one process alone, the one that founds the
+	// group; and HeartbeatTimeout is 600 ms unless said otherwise.
+	Wire Wire
 
 	verified func(bytes int)                                   // see kv.Options; of one replica
 	wrapDisk func(Dir, disk) disk                              // for tests: between a replica and its log
 	space    func(path string) (free, total uint64, err error) // for tests: in the place of statfs(2)
 	holdFor  time.Duration                                     // for tests: in the place of holdTime; negative: nothing is held
+	promise  time.Duration                                     // for tests: in the place of promiseTime
+	clock    clock                                             // for tests: in the place of the machine's
 	exchange *exchange                                         // of the group; set by Open
 }
 
@@ -72,6 +79,14 @@ type Group struct {
 	lease  atomic.Pointer[lease]
 	rounds roundGate
 
+	// With a wire:
+	publishing sync.Mutex               // serialises who stores lease
+	reignOf    atomic.Pointer[reigning] // of the replica here that leads; nil: none, or it has only begun
+	handing    atomic.Bool              // leadership is being handed over: no lease holds
+	asking     atomic.Int64             // requests for a promise that are under way
+	changing   chan struct{}            // of capacity 1; taken by who changes the configuration
+	contacts   contacts
+
 	kick   chan struct{} // wakes the keeper
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -92,6 +107,9 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	}
 	if o.HeartbeatTimeout == 0 {
 		o.HeartbeatTimeout = time.Second
+		if o.Wire != nil {
+			o.HeartbeatTimeout = 600 * time.Millisecond
+		}
 	}
 	if o.holdFor == 0 {
 		o.holdFor = holdTime
@@ -99,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	if o.space == nil {
 		o.space = space
 	}
-	if o.NewMachine == nil || len(o.Dirs) == 0 {
+	if o.NewMachine == nil || len(o.Dirs) == 0 && (o.Wire == nil || o.Bootstrap) {
 		return nil, errs.Newf(op, errs.Invalid, "drives and a state machine are needed")
 	}
 	o.exchange = newExchange()
@@ -110,6 +128,15 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 		fenced: map[twofold.DriveID]bool{},
 		joins:  map[twofold.DriveID]bool{},
 		kick:   make(chan struct{}, 1),
+
+		changing: make(chan struct{}, 1),
+	}
+	g.net.wire = o.Wire
+	if o.promise > 0 {
+		g.net.d = o.promise
+	}
+	if o.clock != nil {
+		g.net.clock = o.clock
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.nodeList.Store(&[]*node{})
@@ -132,6 +159,9 @@ func (g *Group) enlist(n *node) {
 		func() { g.follow(n) }, func() { n.keepSnapshots(rank) }, n.watchAnchor,
 	} {
 		g.watchers.Go(run)
+	}
+	if g.net.wire != nil {
+		g.watchers.Go(func() { g.reign(n) })
 	}
 }
 

@@ -172,6 +172,10 @@ func (g *Group) makeNode(ctx context.Context, d Dir, old *node) (n *node, err er
 // banish waits until an id is not in the configuration. errs.Exists where its replica
 // leads: the group went on from it while a new one was about to be made.
 func (g *Group) banish(ctx context.Context, id raft.ServerID) error {
+	if g.net.wire != nil {
+		_, err := g.petition(ctx, askRemove, driveOf(id))
+		return err
+	}
 	return g.change(ctx, func(l *node) raft.Future {
 		if l.sid == id {
 			return errFuture{errs.Newf("replica.join", errs.Exists, "the drive's replica leads")}
@@ -187,6 +191,9 @@ func (f errFuture) Error() error { return f.err }
 
 // promote fills a replica and gives it its vote.
 func (g *Group) promote(ctx context.Context, n *node) error {
+	if g.net.wire != nil {
+		return g.promoteShared(ctx, n)
+	}
 	s := serverOf(n.dir.Drive, raft.Nonvoter)
 	err := g.change(ctx, func(l *node) raft.Future { return l.raft.AddNonvoter(s.ID, s.Address, 0, time.Second) })
 	if err != nil {

@@ -39,7 +39,11 @@ func (g *Group) keep() {
 		}
 		g.watch(time.Now())
 		g.bury()
-		g.repair()
+		if g.net.wire != nil {
+			g.tend()
+		} else {
+			g.repair()
+		}
 	}
 }
 
@@ -205,4 +209,14 @@ func (g *Group) DriveBack(ctx context.Context, d Dir) error {
 }
 
 // AddReplica makes a replica on a fresh drive, in the place of a lost one.
-func (g *Group) AddReplica(ctx context.Context, d Dir) error { return g.join(ctx, d, true) }
+// With a Wire one that runs and has its vote by the leader's word stays as it is: who asks may
+// be late.
+func (g *Group) AddReplica(ctx context.Context, d Dir) error {
+	if n := g.node(d.Drive); n != nil && g.net.wire != nil && !n.port.voteless.Load() {
+		_, err := g.petition(ctx, askVoter, d.Drive)
+		if !errs.Is(err, errs.Precondition) { // it is not in the configuration any more
+			return err
+		}
+	}
+	return g.join(ctx, d, true)
+}

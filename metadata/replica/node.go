@@ -54,6 +54,7 @@ type node struct {
 	slow    atomic.Bool // cut off by the watchdog
 	full    atomic.Bool // the drive has less than its reserve of free space
 	strikes int         // of the watchdog: how often it was
+	first   bool        // it has just founded the group: it can have promised nothing
 	born    time.Time
 }
 
@@ -182,6 +183,9 @@ func (n *node) config() *raft.Config {
 	c.HeartbeatTimeout = n.opts.HeartbeatTimeout
 	c.ElectionTimeout = n.opts.HeartbeatTimeout
 	c.LeaderLeaseTimeout = n.opts.HeartbeatTimeout
+	if n.opts.Wire != nil {
+		c.LeaderLeaseTimeout -= time.Microsecond // leaves room for node.hurry
+	}
 	c.CommitTimeout = 100 * time.Millisecond
 	c.MaxAppendEntries = 128 // commands may be large
 	c.BatchApplyCh = true
@@ -200,8 +204,11 @@ const startLimit = 30 * time.Second
 // start joins the network and starts the raft instance, which has a vote only when
 // the replica is a member.
 func (n *node) start(net *network) error {
-	n.port = net.attach(n.sid)
-	n.port.voteless.Store(n.identity().Standing != member)
+	quiet := net.d
+	if n.first {
+		quiet = 0
+	}
+	n.port = net.attach(n.sid, n.identity().Standing != member, quiet)
 	n.host.exchange.join(n.host)
 	err := guard(startLimit, func() error {
 		r, err := raft.NewRaft(n.config(), n.host, n.store, n.store, n.snaps, n.port)
@@ -213,6 +220,7 @@ func (n *node) start(net *network) error {
 		n.port.close()
 		return errs.E("replica.start", errs.KindOf(err), err)
 	}
+	n.port.node.Store(n) // promises are made from here on
 	return nil
 }
 

@@ -26,6 +26,9 @@ var _ raft.AppendPipeline = (*pipeline)(nil)
 
 // AppendEntriesPipeline implements raft.Transport.
 func (p *port) AppendEntriesPipeline(_ raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	if p.isRemote(to) {
+		return p.remotePipeline(to), nil
+	}
 	l, err := p.link(to)
 	if err != nil {
 		return nil, err

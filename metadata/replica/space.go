@@ -38,7 +38,7 @@ func (g *Group) admit(c *metadata.Command) error {
 // frees reports whether a command gives space back, or takes next to none.
 func frees(c *metadata.Command) bool {
 	switch c.Op {
-	case metadata.OpBeginSession, metadata.OpEndSession, metadata.OpForgetSession, metadata.OpDeleteBucket,
+	case metadata.OpBeginSession, metadata.OpEndSession, metadata.OpForgetSession, metadata.OpRevoke, metadata.OpDeleteBucket,
 		metadata.OpDeleteObject, metadata.OpAbortUpload, metadata.OpUnlink, metadata.OpRmdir,
 		metadata.OpFreeInode, metadata.OpFreeInodes, metadata.OpTrashDone, metadata.OpCompacted, metadata.OpNop:
 		return true

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -11,9 +12,13 @@ import (
 	"twofold/internal/errs"
 )
 
-// network carries raft's messages between the replicas of this process. Every vote
-// passes through it, which is what lease.go builds on.
+// network carries raft's messages between the replicas of this process, and over the
+// wire to those of others. Every vote passes through it, which is what view.go builds on.
 type network struct {
+	wire  Wire          // nil: there are no others
+	clock clock         // of promises
+	d     time.Duration // that a promise lasts
+
 	// grants counts votes that were granted. It is raised before the candidate
 	// learns of the vote, so that it has changed before anybody can be leader on
 	// the strength of it.
@@ -23,10 +28,13 @@ type network struct {
 	ports map[raft.ServerAddress]*port // guarded by mu
 }
 
-func newNetwork() *network { return &network{ports: map[raft.ServerAddress]*port{}} }
+func newNetwork() *network {
+	return &network{ports: map[raft.ServerAddress]*port{}, clock: machineClock(), d: promiseTime}
+}
 
-// attach makes a port for a replica, in the place of one it had before.
-func (n *network) attach(id raft.ServerID) *port {
+// attach makes a port for a replica, in the place of one it had before. quiet is how
+// long promises may be in force that the replica gave before it started.
+func (n *network) attach(id raft.ServerID, voteless bool, quiet time.Duration) *port {
 	p := &port{
 		net: n, addr: raft.ServerAddress(id),
 		consumer: make(chan raft.RPC),
@@ -34,6 +42,11 @@ func (n *network) attach(id raft.ServerID) *port {
 		closed:   make(chan struct{}),
 	}
 	p.severed.Store(new(make(chan struct{})))
+	p.alive.Store(newLife())
+	p.voteless.Store(voteless)
+	if n.wire != nil {
+		p.pledge = newPledge(n.clock, func() uint64 { return p.node.Load().raft.CurrentTerm() }, quiet)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if old := n.ports[p.addr]; old != nil {
@@ -63,6 +76,15 @@ type port struct {
 	severed atomic.Pointer[chan struct{}]
 	cutMu   sync.Mutex // serialises cut and mend
 
+	// Of messages over the wire:
+	streams atomic.Uint64        // pipelines to other processes so far
+	reached broadcast            // another process answered a heartbeat
+	alive   atomic.Pointer[life] // ends with severed, and with closed
+	pledge  *pledge              // nil without a wire
+	node    atomic.Pointer[node] // set when its raft instance is there
+	order   ordering             // of what comes through a pipeline
+	inflow  inflow               // the snapshot that comes in
+
 	// voteless replicas neither ask for votes nor give any: they may not know what
 	// the group has committed.
 	voteless atomic.Bool
@@ -80,6 +102,7 @@ func (p *port) cut() {
 	defer p.cutMu.Unlock()
 	if !p.isCut() {
 		close(*p.severed.Load())
+		p.alive.Load().end()
 	}
 }
 
@@ -89,6 +112,7 @@ func (p *port) mend() {
 	defer p.cutMu.Unlock()
 	if p.isCut() {
 		p.severed.Store(new(make(chan struct{})))
+		p.alive.Store(newLife())
 	}
 }
 
@@ -101,7 +125,26 @@ func (p *port) isCut() bool {
 	}
 }
 
-func (p *port) close() { p.once.Do(func() { close(p.closed) }) }
+func (p *port) close() {
+	p.once.Do(func() {
+		close(p.closed)
+		p.cutMu.Lock()
+		defer p.cutMu.Unlock()
+		p.alive.Load().end()
+	})
+}
+
+// life is a context that ends when messages must not pass any more.
+type life struct {
+	ctx context.Context
+	end func()
+}
+
+func newLife() *life {
+	l := &life{}
+	l.ctx, l.end = context.WithCancel(context.Background())
+	return l
+}
 
 // Close implements raft.WithClose.
 func (p *port) Close() error {
@@ -213,6 +256,9 @@ func (p *port) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddre
 // AppendEntries implements raft.Transport. The request is copied: the library
 // reuses its own after an error, while the other side may still read it.
 func (p *port) AppendEntries(_ raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if p.isRemote(to) {
+		return p.appendRemote(to, req, resp)
+	}
 	r := *req
 	if isHeartbeat(req) {
 		v, err := p.beat(to, &r)
@@ -227,6 +273,9 @@ func (p *port) RequestVote(_ raft.ServerID, to raft.ServerAddress, req *raft.Req
 	if !p.mayVote(to) {
 		return errUnreachable
 	}
+	if p.net.wire != nil {
+		return p.askVote(to, req, resp)
+	}
 	v, err := p.call(to, req, nil)
 	if r, ok := v.(*raft.RequestVoteResponse); ok && r.Granted {
 		p.net.grants.Add(1) // before the candidate sees it
@@ -239,17 +288,25 @@ func (p *port) RequestPreVote(_ raft.ServerID, to raft.ServerAddress, req *raft.
 	if !p.mayVote(to) {
 		return errUnreachable
 	}
+	if p.net.wire != nil {
+		return p.askPreVote(to, req, resp)
+	}
 	v, err := p.call(to, req, nil)
 	return answer(resp, v, err)
 }
 
+// mayVote reports whether the port may ask for a vote, and the other give one, as far
+// as is known here: a replica in another process sees to it itself.
 func (p *port) mayVote(to raft.ServerAddress) bool {
 	t := p.net.find(to)
-	return t != nil && !p.voteless.Load() && !t.voteless.Load()
+	return !p.voteless.Load() && (t != nil && !t.voteless.Load() || t == nil && p.net.wire != nil)
 }
 
 // InstallSnapshot implements raft.Transport.
 func (p *port) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if p.isRemote(to) {
+		return p.installRemote(to, req, resp, data)
+	}
 	r := *req
 	v, err := p.call(to, &r, data)
 	return answer(resp, v, err)
@@ -257,6 +314,13 @@ func (p *port) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, req *raft
 
 // TimeoutNow implements raft.Transport.
 func (p *port) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if p.isRemote(to) {
+		_, err := p.send(to, KindTimeout, voteLimit, newMessage(p.drive(), 0).b)
+		return err
+	}
+	if t := p.net.find(to); t != nil && t.pledge != nil && t.pledge.bound() {
+		return errPromised
+	}
 	v, err := p.call(to, req, nil)
 	return answer(resp, v, err)
 }
@@ -265,7 +329,7 @@ func (p *port) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, req *raft.Time
 // hands over: used when the leader is known to be gone.
 func (n *network) campaign(id raft.ServerID) {
 	p := n.find(raft.ServerAddress(id))
-	if p == nil || p.isCut() {
+	if p == nil || p.isCut() || p.pledge != nil && p.pledge.bound() {
 		return
 	}
 	rpc := raft.RPC{

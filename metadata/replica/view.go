@@ -13,14 +13,20 @@ import (
 
 // lease is the proof that a replica's state is the newest there is. DESIGN.md has
 // the argument; in short: no other replica can have become leader unless a vote was
-// granted since, and every vote granted in this process raises network.grants.
+// granted since. Where all replicas are in this process, every vote raises
+// network.grants; with a wire, a majority has promised not to vote before end.
 type lease struct {
 	node   *node
 	term   uint64
 	grants uint64 // network.grants before leadership was confirmed
+
+	// With a wire:
+	tenure *tenure
+	end    instant
+	epoch  uint64 // stands for the promises that it is made of, see tenure.required
 }
 
-// holds reports whether the lease is good at this moment.
+// holds reports whether the lease is good at this moment, without a wire.
 func (l *lease) holds(net *network) bool {
 	return l != nil && l.grants == net.grants.Load() && l.node.leads() && l.node.raft.CurrentTerm() == l.term
 }
@@ -29,9 +35,9 @@ func (l *lease) holds(net *network) bool {
 func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
 	for {
 		l := g.lease.Load()
-		if !l.holds(g.net) {
+		if !g.holds(l) {
 			var err error
-			if l, err = g.confirm(ctx); err != nil {
+			if l, err = g.relet(ctx); err != nil {
 				return err
 			}
 		}
@@ -51,6 +57,14 @@ func (g *Group) View(ctx context.Context, fn func(metadata.View) error) error {
 			return err
 		}
 	}
+}
+
+// relet waits for a lease that was confirmed after the call.
+func (g *Group) relet(ctx context.Context) (*lease, error) {
+	if g.net.wire != nil {
+		return g.awaitLease(ctx)
+	}
+	return g.confirm(ctx)
 }
 
 // canSpare tells whether a replica that works, but for a damaged value, may be taken
@@ -129,7 +143,7 @@ func (g *Group) confirmOnce() (*lease, error) {
 		wait := g.changed.wait()
 		// The order matters: grants first, then the term, then the confirmation.
 		l := &lease{node: n, grants: g.net.grants.Load(), term: n.raft.CurrentTerm()}
-		err = g.prove(ctx, l)
+		err = g.prove(ctx, n)
 		if err == nil && n.leads() && n.raft.CurrentTerm() == l.term {
 			return l, nil
 		}
@@ -142,19 +156,19 @@ func (g *Group) confirmOnce() (*lease, error) {
 	}
 }
 
-// prove confirms that the lease's replica leads, and that everything committed in
+// prove confirms that the replica leads, and that everything committed in
 // earlier terms is in its state machine: a barrier is an entry of its own term that
 // a majority of the voters has stored, and that the state machine has come to, when
 // what the replica held back until it led is applied. (VerifyLeader would be cheaper, but counts replicas without a vote, too. One
 // barrier an election costs nothing.)
-func (g *Group) prove(ctx context.Context, l *lease) error {
-	if err := l.node.await(ctx, l.node.raft.Barrier(time.Second).Error); err != nil {
+func (g *Group) prove(ctx context.Context, n *node) error {
+	if err := n.await(ctx, n.raft.Barrier(time.Second).Error); err != nil {
 		return err
 	}
-	return l.node.await(ctx, func() error {
-		err := l.node.host.settle()
+	return n.await(ctx, func() error {
+		err := n.host.settle()
 		if err != nil {
-			l.node.fail(err)
+			n.fail(err)
 		}
 		return err
 	})

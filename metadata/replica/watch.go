@@ -35,7 +35,8 @@ func (g *Group) watch(now time.Time) {
 			n.port.mend()
 		}
 	}
-	if len(nodes)-len(slow) < majority(len(nodes)) {
+	machine := len(nodes)-len(slow) < majority(len(nodes))
+	if machine && g.net.wire == nil {
 		return // it is not one drive but the machine: cutting off would not help
 	}
 	for _, n := range slow {
@@ -43,14 +44,17 @@ func (g *Group) watch(now time.Time) {
 			continue
 		}
 		g.log.Error("a metadata replica's drive hangs", "drive", n.dir.Drive, "path", n.dir.Path)
-		if n.strikes++; n.strikes >= maxStrikes {
+		if !machine {
+			n.strikes++
+		}
+		if n.strikes >= maxStrikes {
 			n.fail(errs.Newf("replica.watch", errs.Unavailable, "the drive hung %d times", n.strikes))
 			continue
 		}
 		time.AfterFunc(forgive, g.wake)
 		led := n.leads()
 		n.port.cut()
-		if led {
+		if led && g.net.wire == nil {
 			g.elect(nodes)
 		}
 	}

@@ -29,11 +29,19 @@ func TestWrongCommandLines(t *testing.T) {
 	noErr(t, os.Symlink("d1", filepath.Join(s.Dir, "link")))
 	noErr(t, os.Symlink("self", filepath.Join(s.Dir, "self")))
 	server := func(args ...string) []string { return append([]string{"server", "--address", s.Address}, args...) }
+	nodes := func(first string, more ...string) []string { // this one and another
+		return append(server(more...), "http://"+s.Address+filepath.Join(s.Dir, first), "http://127.0.0.1:1"+filepath.Join(s.Dir, "other"))
+	}
 	for name, c := range map[string]struct {
 		env  []string
 		args []string
 		says string // what the sentence has
 	}{
+		"node of directories":         {args: server("--node", "http://127.0.0.1", "d{1...4}"), says: "name no nodes"},
+		"node that is not there":      {args: nodes("a", "--node", "http://127.0.0.9"), says: "none of the nodes in the arguments"},
+		"https":                       {args: server("https://127.0.0.1:1/a", "https://127.0.0.1:2/b"), says: "later release"},
+		"everybody's credentials":     {env: []string{"S3_ROOT_USER=", "S3_ROOT_PASSWORD="}, args: server("--node", "http://192.0.2.1", "http://192.0.2.1/a", "http://192.0.2.2/b"), says: "credentials of its own"},
+		"foreign directory of a node": {args: nodes("photos"), says: "http://" + s.Address + filepath.Join(s.Dir, "photos") + " holds files"},
 		"no drives":                   {args: server(), says: "no drives given. Try: twofold server"},
 		"two dots":                    {args: server("d{1..4}"), says: "three dots"},
 		"mixed":                       {args: server("d{1...4}", "other"), says: "d{1...4}"},

@@ -121,7 +121,7 @@ func New(t testing.TB, n int, opts ...Option) *Server {
 		s.Drives = append(s.Drives, filepath.Join(s.Dir, fmt.Sprintf("d%d", i+1)))
 	}
 	s.Args = []string{filepath.Join(s.Dir, fmt.Sprintf("d{1...%d}", n))}
-	if n == 1 {
+	if n <= 1 {
 		s.Args = s.Drives
 	}
 	for _, o := range opts {
@@ -177,6 +177,14 @@ func (s *Server) StartCommand(name string, args ...string) {
 }
 
 func (s *Server) launch(cmd *exec.Cmd) error {
+	if err := s.begin(cmd); err != nil {
+		return err
+	}
+	return s.await(60 * time.Second)
+}
+
+// begin starts the command and does not wait for the server.
+func (s *Server) begin(cmd *exec.Cmd) error {
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = s.environ(), s.log, s.log, s.Dir
 	// In a group of its own, so that cleanup reaches it whole.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -189,7 +197,7 @@ func (s *Server) launch(cmd *exec.Cmd) error {
 	s.mu.Lock()
 	s.cmd, s.end = cmd, end
 	s.mu.Unlock()
-	return s.await(60 * time.Second)
+	return nil
 }
 
 // await waits until the server answers and the mount is there.
@@ -389,6 +397,13 @@ func (l *tail) Write(p []byte) (int, error) {
 		l.b = append([]byte(nil), l.b[len(l.b)-1<<19:]...)
 	}
 	return len(p), nil
+}
+
+// all is all that is kept.
+func (l *tail) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b)
 }
 
 func (l *tail) String() string {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,11 +21,13 @@ type options struct {
 	duration time.Duration // rounds begin for so long; 0: as many as rounds
 	rounds   int
 	mounts   int
+	nodes    int // 0: one server
 	load     load
 	perRig   int           // rounds of one server; then there is another one
 	limit    time.Duration // of the checker, for one history
 	keep     string        // directory for histories that are wrong
 	env      []string      // of server and mounts
+	script   []string      // the fault of each round, "" for none; empty: as the seed has it
 	out      io.Writer
 	// planted: a wrong history is what is looked for, and no failure.
 	planted bool
@@ -59,14 +62,23 @@ func (c *counts) String() string {
 // first wrong history.
 func run(t *testing.T, o options) *counts {
 	c := &counts{kinds: map[Kind]int{}, faults: map[string]int{}}
-	fmt.Fprintf(o.out, "history: seed %d, %d mounts with %d clients each, %d clients of S3, faults %v\n", o.seed, o.mounts, o.load.perMount, o.load.s3, o.load.faults)
+	fmt.Fprintf(o.out, "history: seed %d, %d nodes, %d mounts with %d clients each, %d clients of S3, faults %v\n", o.seed, max(1, o.nodes), o.mounts, o.load.perMount, o.load.s3, o.load.faults)
 	end, said := time.Now().Add(o.duration), time.Now()
 	more := func() bool {
 		return !t.Failed() && c.wrong == 0 && (o.duration > 0 && time.Now().Before(end) || o.duration == 0 && c.rounds < o.rounds)
 	}
 	for server := 0; more(); server++ {
 		t.Run(fmt.Sprintf("server%d", server), func(t *testing.T) {
-			r := newRig(t, o.mounts, o.load.faults && server%3 == 1, !o.load.faults || server%3 == 0, o.env...)
+			r := newRig(t, rigOptions{
+				mounts: o.mounts, nodes: o.nodes, each: 1 + server%2, env: o.env,
+				faulty: o.load.faults && server%3 == 1, behind: !o.load.faults || server%3 == 0,
+			})
+			t.Cleanup(func() {
+				if t.Failed() {
+					os.MkdirAll(o.keep, 0o755)
+					r.keepLogs(filepath.Join(o.keep, fmt.Sprintf("seed-%d-server-%d", o.seed, server)))
+				}
+			})
 			for n := 0; n < o.perRig && more() && !t.Failed(); n++ {
 				oneRound(t, r, o, c)
 				if time.Since(said) > 10*time.Second {
@@ -82,8 +94,13 @@ func run(t *testing.T, o options) *counts {
 
 func oneRound(t *testing.T, r *rig, o options, c *counts) {
 	rng := rand.New(rand.NewPCG(o.seed, uint64(c.rounds)))
-	rd := newRound(r, rng, c.rounds, o.load)
-	h, err := rd.run(rng, o.load)
+	l := o.load
+	if len(o.script) > 0 {
+		l.only = o.script[c.rounds]
+		l.faults, l.always = l.only != "", true
+	}
+	rd := newRound(r, rng, c.rounds, l)
+	h, err := rd.run(rng, l)
 	if err != nil {
 		t.Fatalf("seed %d, round %d: %v", o.seed, c.rounds, err)
 	}
@@ -111,7 +128,7 @@ func oneRound(t *testing.T, r *rig, o options, c *counts) {
 		// Too much was under way at once. A prefix may be decided, and wrong.
 		if h.shortest(o.limit/8) == nil {
 			c.timeouts++
-			fmt.Fprintf(o.out, "history: seed %d, round %d: %d operations (%s) not decided within %v\n", o.seed, h.Round, len(h.Events), h.Notes, o.limit)
+			fmt.Fprintf(o.out, "history: seed %d, round %d: %d operations (%s) not decided within %v; unknown: %v\n", o.seed, h.Round, len(h.Events), h.Notes, o.limit, h.unknown())
 			return
 		}
 	}

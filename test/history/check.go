@@ -36,6 +36,17 @@ func (h *History) model() porcupine.Model {
 	}
 }
 
+// unknown counts the changes without an answer, by what was said instead.
+func (h *History) unknown() map[string]int {
+	all := map[string]int{}
+	for _, e := range h.Events {
+		if e.Out.Unknown {
+			all[fmt.Sprintf("%s: %s", e.Op.Kind, e.Out.Err)]++
+		}
+	}
+	return all
+}
+
 // operations are the events for porcupine.
 func (h *History) operations() (ops []porcupine.Operation) {
 	for _, e := range h.Events {

@@ -35,6 +35,9 @@ type s3Client struct {
 	data content
 
 	refused bool // the server was not there
+	// wary: a change has no known outcome, and nothing was answered since. Each such
+	// change may be anywhere in the history, and many make it undecidable.
+	wary bool
 }
 
 // step does one operation. It reports whether the server was there.
@@ -47,6 +50,8 @@ func (c *s3Client) step() bool {
 func (c *s3Client) some() {
 	key := c.someKey(c.rng)
 	switch n := c.rng.IntN(100); {
+	case c.wary:
+		c.get(key, false)
 	case n < 22:
 		c.put(&Op{Kind: Put, Key: key})
 	case n < 27:
@@ -107,7 +112,7 @@ func (c *s3Client) outcome(err error) *Out {
 
 func (c *s3Client) do(op *Op, fn func(context.Context) (*Out, error)) *Out {
 	op.View = S3View
-	return c.rec.do(c.id, op, func() *Out {
+	out := c.rec.do(c.id, op, func() *Out {
 		patience := opTimeout
 		if c.fault != nil && c.fault.impatient && c.rng.IntN(8) == 0 {
 			patience = time.Duration(c.rng.IntN(8000)) * time.Microsecond
@@ -120,6 +125,10 @@ func (c *s3Client) do(op *Op, fn func(context.Context) (*Out, error)) *Out {
 		}
 		return out
 	})
+	if out != nil {
+		c.wary = out.Unknown
+	}
+	return out
 }
 
 // somePut makes the content of an upload.

@@ -16,6 +16,7 @@ type fault struct {
 	name   string
 	losses bool // mounts may lose what they have not written
 	drives bool // it needs drives that can break
+	where  where
 	// impatient: clients of S3 leave some requests while they are answered.
 	impatient bool
 	maps      bool // it passes without this process: there may be mappings
@@ -23,11 +24,27 @@ type fault struct {
 	run       func(*round, *rand.Rand)
 }
 
-// longerThanLease is how long a mount is stopped: the lease term is 5 s.
+// where is what a fault needs.
+type where int
+
+const (
+	anywhere where = iota
+	alone          // one server
+	among          // nodes
+)
+
+// longerThanLease is how long a mount is stopped: the lease term is 5 s, and 2 s over nodes.
 const longerThanLease = 7 * time.Second
 
 var faultKinds = []fault{
-	{name: "kill server", weight: 6, run: killServer},
+	{name: "kill server", weight: 6, where: alone, run: func(r *round, rng *rand.Rand) { r.killNode(rng, 0) }},
+	{name: "kill leader", weight: 6, where: among, run: func(r *round, rng *rand.Rand) { r.killNode(rng, r.rig.leader()) }},
+	{name: "kill node", weight: 3, where: among, run: func(r *round, rng *rand.Rand) { r.killNode(rng, r.follower(rng)) }},
+	{name: "stop leader", weight: 6, where: among, run: func(r *round, rng *rand.Rand) { r.stopNode(rng, r.rig.leader()) }},
+	{name: "stop node", weight: 2, where: among, run: func(r *round, rng *rand.Rand) { r.stopNode(rng, r.follower(rng)) }},
+	{name: "mute leader", weight: 4, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.rig.leader(), shortPause(rng)) }},
+	{name: "mute leader long", weight: 4, losses: true, where: among, run: muteLeader},
+	{name: "mute node", weight: 2, where: among, run: func(r *round, rng *rand.Rand) { r.muteNode(rng, r.follower(rng), somePause(rng)) }},
 	{name: "kill mount", weight: 6, losses: true, run: killMount},
 	{name: "stop mount", weight: 1, losses: true, run: stopMount},
 	{name: "reset connections", weight: 4, impatient: true, maps: true, run: resetConnections},
@@ -37,10 +54,14 @@ var faultKinds = []fault{
 }
 
 // pickFault chooses one that the rig can do.
-func pickFault(rng *rand.Rand, drives, behind bool, only string) *fault {
+func pickFault(rng *rand.Rand, r *rig, only string) *fault {
 	var all []*fault
+	drives, behind := r.drives != nil, r.behind
 	for i := range faultKinds {
 		f := &faultKinds[i]
+		if f.where == alone && len(r.nodes) > 1 || f.where == among && len(r.nodes) == 1 {
+			continue
+		}
 		// A lost drive is removed with all in it, which a mount point can't be.
 		if f.drives != drives && (f.drives || f.name == "drive vanishes") || only != "" && f.name != only {
 			continue
@@ -60,11 +81,62 @@ func pickFault(rng *rand.Rand, drives, behind bool, only string) *fault {
 
 func pause(rng *rand.Rand, d time.Duration) { time.Sleep(time.Duration(rng.Int64N(int64(d)))) }
 
-func killServer(r *round, rng *rand.Rand) {
+// killNode kills a server -9, and another one takes its place.
+func (r *round) killNode(rng *rand.Rand, i int) {
 	pause(rng, 300*time.Millisecond)
-	r.rig.kill()
+	n := r.rig.nodes[i]
+	n.kill()
+	r.note(fmt.Sprint("node ", i+1))
 	pause(rng, 500*time.Millisecond)
-	r.rig.start()
+	if len(r.rig.nodes) > 1 && rng.IntN(2) == 0 { // the others go on without it meanwhile
+		pause(rng, 4*time.Second)
+	}
+	n.launch()
+	n.await()
+}
+
+// follower is a node that does not lead.
+func (r *round) follower(rng *rand.Rand) int {
+	n := len(r.rig.nodes)
+	return (r.rig.leader() + 1 + rng.IntN(n-1)) % n
+}
+
+// somePause is how long nodes are stopped or not heard: shorter and longer than what it
+// takes for another one to lead.
+func somePause(rng *rand.Rand) time.Duration {
+	return time.Duration(500+rng.IntN(3500)) * time.Millisecond
+}
+
+// shortPause is shorter than the lease term of several nodes, which is 2 s, by more than
+// mounts' keep-alives are apart.
+func shortPause(rng *rand.Rand) time.Duration {
+	return time.Duration(200+rng.IntN(800)) * time.Millisecond
+}
+
+// muteLeader is longer: the node goes on leading, for its own calls to the others are
+// answered, and revokes the leases of mounts that it does not hear.
+func muteLeader(r *round, rng *rand.Rand) {
+	r.lossy(r.rig.mounts...)
+	r.muteNode(rng, r.rig.leader(), somePause(rng))
+}
+
+// stopNode stops a server, which then goes on from what it believed: SIGSTOP.
+func (r *round) stopNode(rng *rand.Rand, i int) {
+	pause(rng, 300*time.Millisecond)
+	n, d := r.rig.nodes[i], somePause(rng)
+	r.note(fmt.Sprintf("node %d for %v", i+1, d))
+	n.signal(syscall.SIGSTOP)
+	time.Sleep(d)
+	n.signal(syscall.SIGCONT)
+}
+
+// muteNode holds back what is sent to a node, and what it answers. What it sends to other
+// nodes of itself gets there.
+func (r *round) muteNode(rng *rand.Rand, i int, d time.Duration) {
+	pause(rng, 300*time.Millisecond)
+	r.note(fmt.Sprintf("node %d for %v", i+1, d))
+	r.rig.nodes[i].net.mute(d)
+	time.Sleep(d)
 }
 
 func (r *round) someMount(rng *rand.Rand) *mount { return r.rig.mounts[rng.IntN(len(r.rig.mounts))] }
@@ -98,15 +170,27 @@ func stopMount(r *round, rng *rand.Rand) {
 func resetConnections(r *round, rng *rand.Rand) {
 	for range 1 + rng.IntN(4) {
 		pause(rng, 150*time.Millisecond)
-		r.someMount(rng).net.reset()
+		r.someNetwork(rng).reset()
 	}
+}
+
+// someNetwork is that of a mount, or of a node: half of the times of the one that leads.
+func (r *round) someNetwork(rng *rand.Rand) *network {
+	if n := len(r.rig.nodes); n > 1 {
+		i := r.rig.leader()
+		if rng.IntN(2) == 0 {
+			i = rng.IntN(n)
+		}
+		return r.rig.nodes[i].net
+	}
+	return r.someMount(rng).net
 }
 
 // breakDrive breaks one drive for a while.
 func breakDrive(r *round, rng *rand.Rand, k powerfs.FaultKind) {
 	r.lossy(r.rig.mounts...)
 	pause(rng, 300*time.Millisecond)
-	f := powerfs.Fault{Kind: k, Drive: rng.IntN(4)}
+	f := powerfs.Fault{Kind: k, Drive: rng.IntN(len(r.rig.allDrives()))}
 	f.Class = []powerfs.Class{"", powerfs.Write, powerfs.Fsync, powerfs.Read}[rng.IntN(4)]
 	id := r.rig.drives.Fault(f)
 	time.Sleep(time.Duration(500+rng.IntN(2000)) * time.Millisecond)
@@ -117,17 +201,21 @@ func breakDrive(r *round, rng *rand.Rand, k powerfs.FaultKind) {
 // loseDrive removes a drive and puts an empty directory in its place, once the last
 // one that was lost is full again.
 func loseDrive(r *round, rng *rand.Rand) {
-	for _, d := range r.rig.srv.Drives {
+	drives, replicas := r.rig.allDrives(), 0
+	for _, d := range drives {
 		if _, err := os.Stat(filepath.Join(d, "healing")); err == nil {
 			return
 		}
-		if b, err := os.ReadFile(filepath.Join(d, "meta", "g0", "replica.json")); err != nil || len(b) == 0 {
-			return
+		if b, err := os.ReadFile(filepath.Join(d, "meta", "g0", "replica.json")); err == nil && len(b) > 0 {
+			replicas++
 		}
+	}
+	if replicas < 4 {
+		return
 	}
 	r.lossy(r.rig.mounts...)
 	pause(rng, 300*time.Millisecond)
-	d := r.rig.srv.Drives[rng.IntN(len(r.rig.srv.Drives))]
+	d := drives[rng.IntN(len(drives))]
 	for range 1000 {
 		if os.RemoveAll(d) == nil {
 			break
@@ -136,4 +224,12 @@ func loseDrive(r *round, rng *rand.Rand) {
 	time.Sleep(time.Duration(200+rng.IntN(1000)) * time.Millisecond)
 	os.Mkdir(d, 0o755)
 	r.note("lost and replaced " + filepath.Base(d))
+}
+
+// allDrives are the drives of all nodes.
+func (r *rig) allDrives() (dirs []string) {
+	for _, n := range r.nodes {
+		dirs = append(dirs, n.srv.Drives...)
+	}
+	return dirs
 }

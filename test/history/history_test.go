@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 func flags() (c struct {
 	duration, limit          *time.Duration
 	seed                     *uint64
+	nodes                    *int
 	mounts, clients, s3      *int
 	steps, perServer         *int
 	faults                   *bool
@@ -31,6 +32,7 @@ func flags() (c struct {
 	c.duration = flag.Duration("history.duration", 0, "begin rounds for so long; 0: the short form")
 	c.limit = flag.Duration("history.limit", time.Minute, "how long porcupine may take for one history")
 	c.seed = flag.Uint64("history.seed", uint64(time.Now().UnixNano()), "seed of everything random but the machine")
+	c.nodes = flag.Int("history.nodes", 0, "nodes of the store; 0: one server on four directories")
 	c.mounts = flag.Int("history.mounts", 2, "mounts")
 	c.clients = flag.Int("history.clients", 2, "clients of each mount")
 	c.s3 = flag.Int("history.s3", 3, "clients of S3")
@@ -48,7 +50,7 @@ var campaign = flags()
 
 func defaults() options {
 	return options{
-		seed: *campaign.seed, mounts: *campaign.mounts, perRig: *campaign.perServer, limit: *campaign.limit, keep: *campaign.keep, out: os.Stderr,
+		seed: *campaign.seed, nodes: *campaign.nodes, mounts: *campaign.mounts, perRig: *campaign.perServer, limit: *campaign.limit, keep: *campaign.keep, out: os.Stderr,
 		load: load{perMount: *campaign.clients, s3: *campaign.s3, steps: *campaign.steps, maps: true, only: *campaign.fault},
 	}
 }
@@ -85,6 +87,21 @@ func TestBothViewsAreOneHistory(t *testing.T) {
 	}
 }
 
+// TestNodesAreOneHistory: the same with clients and mounts at four nodes, over the death of
+// the one that leads, and while it stands still and another one takes its place.
+func TestNodesAreOneHistory(t *testing.T) {
+	if *campaign.replay != "" || *campaign.bug != "" || *campaign.duration > 0 {
+		t.Skip("something else was asked for")
+	}
+	o := defaults()
+	o.nodes, o.limit, o.perRig = 4, 20*time.Second, 4
+	o.script, o.load.steps = []string{"", "kill leader", "stop leader"}, 12
+	o.rounds = len(o.script)
+	if c := run(t, o); c.checked == 0 && !t.Failed() {
+		t.Error("no history was decided: nothing was tested")
+	}
+}
+
 // TestReplay checks a history again that was kept: after a change of the model.
 func TestReplay(t *testing.T) {
 	if *campaign.replay == "" {
@@ -99,6 +116,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// changeOfLeader is the fault that shows a bug of several nodes.
+var changeOfLeader = map[plant.Bug]string{plant.LeadsUnproven: "stop leader", plant.NoGrace: "kill leader"}
+
 // TestPlanted: a bug that breaks the promise is found.
 func TestPlanted(t *testing.T) {
 	if *campaign.bug == "" {
@@ -110,6 +130,9 @@ func TestPlanted(t *testing.T) {
 	o := defaults()
 	o.planted, o.rounds, o.perRig = true, 200, 200
 	o.env = []string{"TWOFOLD_PLANT=" + *campaign.bug}
+	if f := changeOfLeader[plant.Bug(*campaign.bug)]; f != "" {
+		o.nodes, o.load.faults, o.load.only, o.load.always = max(4, o.nodes), true, f, true
+	}
 	began := time.Now()
 	c := run(t, o)
 	if c.wrong == 0 {

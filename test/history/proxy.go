@@ -2,15 +2,17 @@ package history
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"sync"
+	"time"
 )
 
-// network is the network between a mount and the server, in a process of its own: this
+// network is the network to a server, in a process of its own: this
 // one stands still when a thread waits for a page of a mapping and the garbage collector
 // for that thread, and the page comes over that network.
 type network struct {
@@ -50,6 +52,12 @@ func newNetwork(to string) (*network, error) {
 // reset cuts all connections, with what is on its way (RST).
 func (n *network) reset() { fmt.Fprintln(n.in, "reset") }
 
+// mute holds all bytes back for so long, and loses none. It does not wait.
+func (n *network) mute(d time.Duration) { fmt.Fprintln(n.in, "mute", d) }
+
+// url is where a client finds what is behind it.
+func (n *network) url() string { return "http://" + n.address }
+
 // close ends the process: it ends with its input, too.
 func (n *network) close() {
 	n.in.Close()
@@ -66,6 +74,11 @@ func serveNetwork(to string) {
 	}
 	fmt.Println(p.l.Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var d string
+		if n, _ := fmt.Sscanf(in.Text(), "mute %s", &d); n == 1 {
+			p.mute(d)
+			continue
+		}
 		p.reset()
 	}
 	os.Exit(0)
@@ -75,6 +88,8 @@ func serveNetwork(to string) {
 type proxy struct {
 	l  net.Listener
 	to string
+
+	quiet sync.RWMutex // held while nothing passes; shared by who passes something on
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -113,7 +128,7 @@ func (p *proxy) join(c net.Conn) {
 	var wg sync.WaitGroup
 	for _, d := range [][2]net.Conn{{c, s}, {s, c}} {
 		wg.Go(func() {
-			io.Copy(d[0], d[1])
+			p.pass(d[0], d[1])
 			c.Close()
 			s.Close()
 		})
@@ -123,6 +138,31 @@ func (p *proxy) join(c net.Conn) {
 	delete(p.conns, c)
 	delete(p.conns, s)
 	p.mu.Unlock()
+}
+
+// pass passes on what is read.
+func (p *proxy) pass(to, from net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		p.quiet.RLock()
+		if n > 0 {
+			_, werr := to.Write(buf[:n])
+			err = errors.Join(err, werr)
+		}
+		p.quiet.RUnlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) mute(d string) {
+	if t, err := time.ParseDuration(d); err == nil {
+		p.quiet.Lock()
+		time.Sleep(t)
+		p.quiet.Unlock()
+	}
 }
 
 func (p *proxy) reset() {

@@ -59,7 +59,7 @@ func getBig(r *rig, bucket, key string) (content, error) {
 // TestOneVersionWhole: while an object of megabytes is written again and again, through
 // either view, each GET is of one moment, and an open file of one PUT.
 func TestOneVersionWhole(t *testing.T) {
-	r := newRig(t, 2, false, true)
+	r := newRig(t, rigOptions{mounts: 2, behind: true})
 	dirs := bucketOf(t, r, "whole")
 	const rounds = 6
 	for _, key := range []string{"put", "written"} {
@@ -142,7 +142,7 @@ func TestOneVersionWhole(t *testing.T) {
 // TestOneMakesIt: of all who make a name at once only where it is not there, one does:
 // If-None-Match, open with O_EXCL, link, and renameat2 with RENAME_NOREPLACE.
 func TestOneMakesIt(t *testing.T) {
-	r := newRig(t, 2, false, true)
+	r := newRig(t, rigOptions{mounts: 2, behind: true})
 	dirs := bucketOf(t, r, "one")
 	for n := range 20 {
 		key := fmt.Sprintf("k%d", n)
@@ -205,7 +205,7 @@ func TestOneMakesIt(t *testing.T) {
 // TestMetadataSurvivesEdits: what a PUT said of an object stays with it through what
 // programs do to the file.
 func TestMetadataSurvivesEdits(t *testing.T) {
-	r := newRig(t, 1, false, true)
+	r := newRig(t, rigOptions{mounts: 1, behind: true})
 	dirs := bucketOf(t, r, "meta")
 	key := "a"
 	path := func() string { return filepath.Join(dirs[0], key) }

@@ -1,12 +1,10 @@
 package history
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,14 +22,16 @@ import (
 // takes: it is the test that failed then.
 const startTime = 120 * time.Second
 
-// rig is a server with its mounts, each behind a network of its own.
+// rig is a store with its mounts. One server, and each mount behind a network of its own;
+// or nodes, each behind a network of its own, which is its address for mounts and for the
+// other nodes.
 type rig struct {
 	t      testing.TB
-	srv    *harness.Server // its drives, address and directory; it is started by run
+	dir    string // of the launcher and of mount points
 	run    *launcher
-	pid    int
 	env    []string
-	s3     *s3.Client
+	nodes  []*server
+	s3     *s3.Client // of the first node
 	mounts []*mount
 	drives *powerfs.FS // nil: the drives are plain directories
 	behind bool        // mounts commit changes of names later
@@ -40,10 +40,11 @@ type rig struct {
 
 // mount is a mount point, and the process that serves it.
 type mount struct {
-	rig *rig
-	dir string
-	net *network
-	pid int
+	rig       *rig
+	dir       string
+	endpoints []string // URLs, in the order in which they are tried
+	net       *network
+	pid       int
 
 	mu     sync.RWMutex // held shared by clients in the middle of a step: see enter
 	up     *incarnation
@@ -59,76 +60,96 @@ type incarnation struct {
 
 func (i *incarnation) leave() { i.wg.Done() }
 
-// newRig starts a server on four drives, and mounts. env is for both.
-func newRig(t testing.TB, mounts int, faulty, behind bool, env ...string) *rig {
+// newRig starts a server on four drives, or nodes with as many each, and mounts. env is
+// for all of them.
+func newRig(t testing.TB, o rigOptions) *rig {
 	t.Helper()
 	harness.NeedMount(t)
-	r := &rig{t: t, env: env, behind: behind}
-	var opts []harness.Option
-	if faulty {
-		r.drives = powerfs.Start(t, powerfs.Options{Drives: 4})
-		var dirs []string
-		for i := range 4 {
-			dirs = append(dirs, r.drives.Dir(i))
-		}
-		opts = append(opts, harness.WithDrives(dirs...))
+	r := &rig{t: t, env: o.env, behind: o.behind}
+	if o.nodes == 0 {
+		r.alone(o)
+	} else {
+		r.among(o)
 	}
-	r.srv = harness.New(t, 4, opts...)
 	// Before newLauncher, so that it runs after it: processes first.
 	t.Cleanup(r.unmount)
-	r.run = newLauncher(t, r.srv.Dir)
+	r.run = newLauncher(t, r.dir)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	t.Cleanup(client.CloseIdleConnections)
-	r.s3 = r.srv.S3(func(o *s3.Options) { o.Retryer, o.HTTPClient = aws.NopRetryer{}, client })
-	r.start()
-	for i := range mounts {
-		p, err := newNetwork(r.srv.Address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.close)
-		m := &mount{rig: r, dir: filepath.Join(r.srv.Dir, fmt.Sprintf("mnt%d", i)), net: p}
+	for _, n := range r.nodes {
+		n.s3 = n.srv.S3(func(o *s3.Options) { o.Retryer, o.HTTPClient = aws.NopRetryer{}, client })
+	}
+	r.s3 = r.nodes[0].s3
+	for _, n := range r.nodes { // side by side: they wait for each other
+		n.launch()
+	}
+	for _, n := range r.nodes {
+		n.await()
+	}
+	for i := range o.mounts {
+		m := &mount{rig: r, dir: filepath.Join(r.dir, fmt.Sprintf("mnt%d", i))}
+		m.net, m.endpoints = r.way(i)
 		r.mounts = append(r.mounts, m)
 		m.start()
 	}
 	return r
 }
 
-// start starts the server and waits until it serves.
-func (r *rig) start() {
-	args := append([]string{harness.Binary(r.t), "server", "--address", r.srv.Address}, r.srv.Args...)
-	r.pid = r.run.start("server.log", r.env, args...)
-	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if r.answers() {
-			return
-		}
+// rigOptions are what a rig is like.
+type rigOptions struct {
+	mounts int
+	nodes  int  // 0: one server, on directories of this machine
+	each   int  // drives of a node
+	faulty bool // drives can break
+	behind bool // mounts commit changes of names later
+	env    []string
+}
+
+// alone prepares one server.
+func (r *rig) alone(o rigOptions) {
+	var opts []harness.Option
+	if o.faulty {
+		opts = append(opts, harness.WithDrives(r.breakable(4)...))
 	}
-	r.t.Fatalf("no server within %v\n%s", startTime, r.log())
+	n := &server{rig: r, srv: harness.New(r.t, 4, opts...), log: "server.log"}
+	n.args = append([]string{"--address", n.srv.Address}, n.srv.Args...)
+	r.nodes, r.dir = []*server{n}, n.srv.Dir
 }
 
-func (r *rig) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	_, err := r.s3.ListBuckets(ctx, nil)
-	return err == nil
-}
-
-// kill kills the server -9 and returns when its port is free.
-func (r *rig) kill() {
-	r.run.kill(r.pid)
-	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if l, err := net.Listen("tcp", r.srv.Address); err == nil {
-			l.Close()
-			return
-		}
+// breakable makes drives that can break.
+func (r *rig) breakable(drives int) (dirs []string) {
+	r.drives = powerfs.Start(r.t, powerfs.Options{Drives: drives})
+	for i := range drives {
+		dirs = append(dirs, r.drives.Dir(i))
 	}
-	r.t.Fatalf("%s is still in use after kill -9", r.srv.Address)
+	return dirs
 }
 
-// log is the end of what the server printed.
-func (r *rig) log() string {
-	b, _ := os.ReadFile(filepath.Join(r.srv.Dir, "server.log"))
-	return string(b[max(0, len(b)-8<<10):])
+// way is the network of a mount, and its endpoints.
+func (r *rig) way(i int) (*network, []string) {
+	if len(r.nodes) == 1 {
+		p := r.network(r.nodes[0].srv.Address)
+		return p, []string{p.url()}
+	}
+	// Another node is the first one of each mount; every other mount knows that one alone.
+	var all []string
+	for k := range r.nodes {
+		all = append(all, r.nodes[(i+k)%len(r.nodes)].net.url())
+	}
+	if i%2 == 0 {
+		all = all[:1]
+	}
+	return nil, all
+}
+
+// network makes one, which ends with the test.
+func (r *rig) network(to string) *network {
+	p, err := newNetwork(to)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(p.close)
+	return p
 }
 
 func (r *rig) unmount() {
@@ -145,7 +166,7 @@ func (r *rig) unmount() {
 // start mounts and waits until the mount is there.
 func (m *mount) start() {
 	r := m.rig
-	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", "http://"+m.net.address, fmt.Sprintf("--no-write-behind=%t", !r.behind), m.dir)
+	m.pid = r.run.start(filepath.Base(m.dir)+".log", r.env, harness.Binary(r.t), "mount", "--endpoint", strings.Join(m.endpoints, ","), fmt.Sprintf("--no-write-behind=%t", !r.behind), m.dir)
 	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if harness.Mounted(m.dir) {
 			return

@@ -76,7 +76,7 @@ func newRound(r *rig, rng *rand.Rand, number int, l load) *round {
 		}
 	}
 	if l.faults && (l.always || rng.IntN(3) > 0) {
-		rd.fault = pickFault(rng, r.drives != nil, r.behind, l.only)
+		rd.fault = pickFault(rng, r, l.only)
 	}
 	// A mapping of a mount that dies shows what nobody can say. And where a thread waits for
 	// a page, the garbage collector waits for the thread, and this process stands still:
@@ -146,8 +146,9 @@ func (r *round) run(rng *rand.Rand, l load) (*History, error) {
 			steps = append(steps, c.step)
 		}
 	}
-	for range l.s3 {
-		c := &s3Client{round: r, id: len(steps), rng: rand.New(rand.NewPCG(rng.Uint64(), 0)), s3: r.rig.s3}
+	for i := range l.s3 {
+		at := r.rig.nodes[i%len(r.rig.nodes)]
+		c := &s3Client{round: r, id: len(steps), rng: rand.New(rand.NewPCG(rng.Uint64(), 0)), s3: at.s3}
 		steps = append(steps, c.step)
 	}
 	r.faultClient = len(steps)
@@ -175,10 +176,38 @@ func (r *round) run(rng *rand.Rand, l load) (*History, error) {
 		r.fault.run(r, faultRNG)
 	}
 	over.Store(true)
-	wg.Wait()
+	if err := r.await(&wg); err != nil {
+		return nil, err
+	}
 	h := &History{Cell: r.cell, Root: r.rootIno, Events: r.rec.events, Losses: r.fault != nil && r.fault.losses, Notes: strings.Join(r.notes, "; ")}
 	if r.fault != nil {
 		h.Notes = r.fault.name + " " + h.Notes
 	}
 	return h, nil
+}
+
+// hangTime is how long clients may take after the fault is over: an operation is bounded
+// by less.
+const hangTime = 4 * time.Minute
+
+// await waits for the clients. If one hangs, all processes print where they are, and end.
+func (r *round) await(wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(hangTime):
+	}
+	for _, n := range r.rig.nodes {
+		n.signal(syscall.SIGQUIT)
+	}
+	for _, m := range r.rig.mounts {
+		syscall.Kill(m.pid, syscall.SIGQUIT)
+	}
+	time.Sleep(2 * time.Second) // for their stacks to be written
+	for _, m := range r.rig.mounts {
+		r.rig.run.kill(m.pid)
+	}
+	return fmt.Errorf("clients hang, %v after the fault (%v) was over", hangTime, r.notes)
 }

@@ -164,11 +164,11 @@ func (t *Table) readersIn(dir twofold.Ino, holder twofold.SessionID) map[*sessio
 
 // ReclaimDir is Reclaim of a directory's lease.
 func (t *Table) ReclaimDir(h Holder, b twofold.BucketID, dir twofold.Ino, token uint64) error {
-	if err := t.Reclaim(h, dir, token); err != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock() // for both: an observer must not find the lease, and no directory's
+	if err := t.reclaimLocked(h, dir, token); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if s := t.inodes[dir]; s != nil && s.holder != nil && s.token == token && !s.dir {
 		t.heldDir(s, b)
 	}

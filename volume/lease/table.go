@@ -2,7 +2,8 @@
 // inode (this file), which mount decides about a directory (dirs.go), and which mounts cache
 // what (readers.go, change.go). It lives in the server's memory; what makes it safe across a restart is that holders come back and say what they held before anybody is
 // answered (see Table.Ready), and what makes it safe against a holder that never
-// comes back is the term.
+// comes back is the term. What is taken from one for its silence is noted in the metadata first
+// (Table.NoteRevoked), so that no later server believes it.
 //
 // Three parties meet here:
 //
@@ -57,6 +58,10 @@ type Table struct {
 	patience time.Duration // for how long a reader that is heard of may owe an answer
 	stuck    time.Duration // and a holder that flushes nothing meanwhile
 
+	// note, where not nil, has the next server know that a lease was taken for silence, before
+	// anybody relies on that; it may take long, and is called without the table locked.
+	note func(id twofold.SessionID, token uint64) error
+
 	ready chan struct{} // closed when holders of before the start are back, or had their time
 
 	mu        sync.Mutex
@@ -88,16 +93,28 @@ type recall struct {
 }
 
 // NewTable returns a table that is not ready: see Ready. A holder is given term to
-// answer a recall after it was heard of last. Tokens start above any that an
-// earlier process gave: they are taken from the clock.
+// answer a recall after it was heard of last. Tokens start at 1: see TokensFrom.
 func NewTable(term time.Duration, log *slog.Logger, done <-chan struct{}) *Table {
 	return &Table{
 		term: term, log: log, done: done, ready: make(chan struct{}), patience: max(2*term, minPatience), stuck: stuckAfter,
-		inodes:    map[twofold.Ino]*state{},
-		released:  map[twofold.Ino]uint64{},
-		readers:   newReaders(),
-		lastToken: uint64(time.Now().UnixNano()),
+		inodes:   map[twofold.Ino]*state{},
+		released: map[twofold.Ino]uint64{},
+		readers:  newReaders(),
 	}
+}
+
+// NoteRevoked has fn called before a lease is taken from a holder that was silent for the term,
+// so that the holder is not believed where it comes to another server first. The lease stays as
+// it is until fn returned nil. Call it before any is granted.
+func (t *Table) NoteRevoked(fn func(id twofold.SessionID, token uint64) error) { t.note = fn }
+
+// TokensFrom has the next tokens be above last, which is that of all that earlier servers
+// gave: what a holder of theirs sends late is of no lease of this table. Call it before any
+// is granted.
+func (t *Table) TokensFrom(last uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastToken = max(t.lastToken, last)
 }
 
 // Ready opens the table: from now on an inode that is not in it has no lease.
@@ -230,6 +247,11 @@ func (t *Table) refused(rec *recall) error {
 func (t *Table) Reclaim(h Holder, ino twofold.Ino, token uint64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.reclaimLocked(h, ino, token)
+}
+
+// reclaimLocked is Reclaim; t.mu is held.
+func (t *Table) reclaimLocked(h Holder, ino twofold.Ino, token uint64) error {
 	s := t.stateOf(ino)
 	if s.holder != nil && s.holder.ID() == h.ID() && s.token == token {
 		s.holder = h // the same session over a new connection
@@ -499,6 +521,7 @@ func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token u
 	tick := time.NewTicker(t.term / 8)
 	defer tick.Stop()
 	moved := time.Now() // when it was seen to flush last
+	noted := false      // that it was silent for the term: there is no way back
 	refused := func(err error) {
 		t.log.Warn("a mount can't write what it holds", "inode", ino, "session", h.ID(), "err", err)
 		t.mu.Lock()
@@ -520,7 +543,19 @@ func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token u
 			t.mu.Unlock()
 			return
 		}
-		if idle && h.Silent() > t.term {
+		silent := idle && !noted && h.Silent() > t.term
+		if silent && t.note != nil {
+			t.mu.Unlock()
+			if err := t.note(h.ID(), token); err == nil {
+				noted = true
+				continue
+			} else {
+				t.log.Debug("a lease can't be revoked now", "inode", ino, "session", h.ID(), "err", err)
+			}
+			silent = false
+			t.mu.Lock()
+		}
+		if idle && noted || silent {
 			t.log.Warn("write lease revoked: its mount was not heard of for the lease term",
 				"inode", ino, "session", h.ID(), "term", t.term)
 			s.recalling = nil
@@ -538,7 +573,7 @@ func (t *Table) recall(ino twofold.Ino, s *state, rec *recall, h Holder, token u
 		}
 		select {
 		case err := <-asked:
-			if errs.Is(err, errs.Unwritten) {
+			if errs.Is(err, errs.Unwritten) && !noted {
 				refused(err)
 				return
 			}

@@ -95,21 +95,43 @@ func (t *Table) recall(in *inode, d *delegation) {
 				}
 			})
 		case <-tick.C:
-			if d.session.Silent() > t.Term {
-				t.mu.Lock()
-				if in.deleg == d {
-					t.Log.Warn("locks taken from a mount that was not heard of for the lease term", "inode", in.ino, "session", d.session.ID())
-					t.holdingsOf(d.session).lost[in.ino] = errs.Newf("locks", errs.Fenced, "the locks of inode %d were given to others", in.ino)
-					t.undelegate(in, d)
-					t.settle(in)
-				}
-				t.mu.Unlock()
+			if d.session.Silent() > t.Term && t.takeDelegated(in, d) {
 				return
 			}
 		case <-t.Done:
 			return
 		}
 	}
+}
+
+// takeDelegated takes the locks of an inode from a session that they are delegated to; false
+// where that can't be noted now.
+func (t *Table) takeDelegated(in *inode, d *delegation) bool {
+	id := d.session.ID()
+	t.mu.Lock()
+	h := t.sessions[id]
+	if in.deleg != d || h == nil {
+		t.mu.Unlock()
+		return true
+	}
+	k := h.taking[in.ino]
+	if k == nil && t.Note == nil {
+		t.take(in, h, id)
+		t.undelegate(in, d)
+		t.settle(in)
+		t.mu.Unlock()
+		return true
+	}
+	if k == nil {
+		k = &taking{over: make(chan struct{})}
+		h.taking[in.ino] = k
+		go t.noteTaken(in.ino, h, id, k)
+	}
+	t.mu.Unlock()
+	<-k.over // by Done at the latest, if Note ends by then
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return in.deleg != d
 }
 
 // undelegate ends a delegation; t.mu is held.

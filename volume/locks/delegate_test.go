@@ -103,12 +103,12 @@ func TestDelegationOverARestart(t *testing.T) {
 		return w.t.Return(a, api.HeldLocks{Ino: ino, Token: token, Locks: held})
 	}
 	b := w.session(2)
-	w.t.Restore(a, []api.HeldLocks{{Ino: ino, Token: 77, Locks: held}})
+	w.t.Restore(a, []api.HeldLocks{{Ino: ino, Token: 77, Locks: held}}, keptAll)
 	close(w.ready)
 	w.refused(t, b, record(ex, 2, 9, 9), errs.Locked)
 	w.set(t, b, record(ex, 2, 10, 10))
 	late := w.session(3)
-	w.t.Restore(late, []api.HeldLocks{{Ino: ino + 1, Token: 78, Locks: held}})
+	w.t.Restore(late, []api.HeldLocks{{Ino: ino + 1, Token: 78, Locks: held}}, keptAll)
 	if err := w.t.Return(late, api.HeldLocks{Ino: ino + 1, Token: 78, Locks: held}); !errs.Is(err, errs.Fenced) {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ type Session interface {
 	RecallLocks(ctx context.Context, ino twofold.Ino, token uint64) error
 }
 
-// Options of New; all are required.
+// Options of New; all but Note and Unnote are required.
 type Options struct {
 	// Term is how long a session may be silent before locks of it that are in
 	// somebody's way are taken from it.
@@ -34,6 +34,12 @@ type Options struct {
 	IsReady func() bool // likewise, at once
 	Log     *slog.Logger
 	Done    <-chan struct{} // closed when the server stops
+
+	// Note has the next server know that an inode's locks were taken from a session, before
+	// anybody else is granted them; it may take long. Unnote says that the session has closed
+	// the inode since, and returns at once. Both nil: there is no other server to know.
+	Note   func(id twofold.SessionID, ino twofold.Ino) error
+	Unnote func(id twofold.SessionID, ino twofold.Ino)
 }
 
 // Table is all locks of a store. Safe for concurrent use.
@@ -65,14 +71,23 @@ type holdings struct {
 	lost    map[twofold.Ino]error // inodes of which locks were taken from it, until it closes them
 
 	delegated map[twofold.Ino]*delegation
+	taking    map[twofold.Ino]*taking // what is being noted as taken from it
 }
 
 // New makes an empty table.
 func New(o Options) *Table {
 	return &Table{
 		Options: o, inodes: map[twofold.Ino]*inode{}, sessions: map[twofold.SessionID]*holdings{},
-		lastToken: uint64(time.Now().UnixNano()), met: map[twofold.Ino]time.Time{},
+		met: map[twofold.Ino]time.Time{},
 	}
+}
+
+// TokensFrom has the next tokens be above last, as those of earlier servers are not. Call it
+// before any is given.
+func (t *Table) TokensFrom(last uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastToken = max(t.lastToken, last)
 }
 
 func (t *Table) inodeOf(ino twofold.Ino) *inode {
@@ -94,7 +109,7 @@ func (t *Table) settle(in *inode) {
 func (t *Table) holdingsOf(s Session) *holdings {
 	h := t.sessions[s.ID()]
 	if h == nil {
-		h = &holdings{inodes: map[twofold.Ino]int{}, lost: map[twofold.Ino]error{}, delegated: map[twofold.Ino]*delegation{}}
+		h = &holdings{inodes: map[twofold.Ino]int{}, lost: map[twofold.Ino]error{}, delegated: map[twofold.Ino]*delegation{}, taking: map[twofold.Ino]*taking{}}
 		t.sessions[s.ID()] = h
 	}
 	h.session = s
@@ -129,7 +144,7 @@ func (t *Table) Get(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 	if err := t.Ready(ctx); err != nil {
 		return api.Lock{}, false, err
 	}
-	in, err := t.enter(ctx, s, ino)
+	in, err := t.enterTaken(ctx, s, ino, l)
 	if err != nil {
 		return api.Lock{}, false, err
 	}
@@ -140,30 +155,6 @@ func (t *Table) Get(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 		lock.Pid = 0 // a process of another machine, perhaps: fcntl(2) has no word for it
 	}
 	return lock, found, nil
-}
-
-// conflict is Set.Conflict with what sessions that are gone had taken from them. t.mu is
-// held.
-func (t *Table) conflict(in *inode, o Owner, l api.Lock) (Owner, api.Lock, bool) {
-	for {
-		b, lock, found := in.sets[l.Kind].Conflict(o, l)
-		if !found || b.Session == o.Session || !t.revoke(in, b.Session) {
-			return b, lock, found
-		}
-	}
-}
-
-// revoke takes a session's locks of the inode away if it was silent for the term; t.mu
-// is held.
-func (t *Table) revoke(in *inode, id twofold.SessionID) bool {
-	h := t.sessions[id]
-	if h == nil || h.session.Silent() <= t.Term {
-		return false
-	}
-	t.Log.Warn("locks taken from a mount that was not heard of for the lease term", "inode", in.ino, "session", id)
-	t.drop(in, h, id)
-	h.lost[in.ino] = errs.Newf("locks", errs.Fenced, "the locks of inode %d were given to others", in.ino)
-	return true
 }
 
 // drop ends a session's locks of an inode; t.mu is held.
@@ -187,7 +178,7 @@ func (t *Table) Set(ctx context.Context, s Session, ino twofold.Ino, l api.Lock)
 			return api.LockGrant{}, err
 		}
 	}
-	in, err := t.enter(ctx, s, ino)
+	in, err := t.enterTaken(ctx, s, ino, l)
 	if err != nil {
 		return api.LockGrant{}, err
 	}
@@ -232,14 +223,15 @@ func (t *Table) try(in *inode, h *holdings, o Owner, l api.Lock) error {
 
 // Restore gives a session the locks that it held before this process started. It must
 // be called before the table is ready; what comes later is lost, as others may have had
-// the locks meanwhile.
-func (t *Table) Restore(s Session, all []api.HeldLocks) {
+// the locks meanwhile. So is what was taken, which is asked of each inode: an earlier
+// server has noted it (Options.Note).
+func (t *Table) Restore(s Session, all []api.HeldLocks, taken func(twofold.Ino) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.holdingsOf(s)
 	for _, held := range all {
 		in := t.inodeOf(held.Ino)
-		lost := t.IsReady() || in.deleg != nil // under the lock: nobody was granted anything before
+		lost := t.IsReady() || in.deleg != nil || taken(held.Ino) // under the lock: nobody was granted anything before
 		if held.Token != 0 && !lost && len(in.waiters) == 0 && in.sets[0].Empty() && in.sets[1].Empty() {
 			in.deleg = &delegation{session: s, token: held.Token, over: make(chan struct{})}
 			h.delegated[held.Ino] = in.deleg
@@ -275,7 +267,13 @@ func (t *Table) Closed(s Session, ino twofold.Ino) {
 	if h == nil {
 		return
 	}
-	delete(h.lost, ino)
+	if h.lost[ino] != nil {
+		delete(h.lost, ino)
+		t.unnote(s.ID(), ino)
+	}
+	if k := h.taking[ino]; k != nil {
+		k.closed = true
+	}
 	if d := h.delegated[ino]; d != nil {
 		in := t.inodes[ino]
 		t.undelegate(in, d)

@@ -21,6 +21,7 @@ type Client struct {
 	opts  Options
 	log   *slog.Logger
 	codec *rpc.Codec
+	nodes nodes
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -38,6 +39,7 @@ type Client struct {
 	recalls  map[leaseReq]*recall
 	heard    time.Time     // when the last keep-alive was sent that was answered
 	term     time.Duration // of read leases; 0: the server gives none
+	beat     time.Duration // between two keep-alives
 	closing  bool          // Close was called: the session's end is no loss
 }
 
@@ -46,6 +48,8 @@ var _ api.Files = (*Client)(nil)
 // link is a connection with the session it was attached to.
 type link struct {
 	conn    *rpc.Conn
+	at      string        // HOST:PORT
+	url     string        // of the same node, as the nodes call it; "" from a server that does not tell
 	numbers *numbers      // names the session: a new one has a new table
 	calls   int           // guarded by Client.mu: attempts not yet accounted for
 	down    bool          // guarded by Client.mu: calls does not grow any more
@@ -53,7 +57,7 @@ type link struct {
 	gone    chan struct{} // closed when it is not Client.link any more
 }
 
-// Dial connects and begins a session. A server that can't be reached, or is
+// Dial connects to the node that leads and begins a session. A server that can't be reached, or is
 // starting, is waited for until ctx ends. errs.Access: it has other credentials;
 // errs.Unsupported: it is no server of this protocol.
 func Dial(ctx context.Context, o Options) (*Client, error) {
@@ -73,8 +77,11 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		opens:   make(map[twofold.Ino]int),
 		recalls: make(map[leaseReq]*recall),
 	}
+	for _, e := range o.Endpoints {
+		c.nodes.given = append(c.nodes.given, hostPort(e))
+	}
 	c.locks.init()
-	c.locks.trust = 2 * o.KeepAlive
+	c.keep(0)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	l, err := c.connect(ctx, func(err error) bool {
 		return errs.Is(err, errs.Access) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Invalid)

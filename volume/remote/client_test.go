@@ -88,7 +88,7 @@ func (c *counter) hook(s *fakeSession) hook {
 
 func TestWrongCredentialsAtDial(t *testing.T) {
 	n := startNode(t, newStore(newCounter().hook))
-	o := Options{Endpoint: n.addr, Holder: &mount{}, Logger: quiet()}
+	o := Options{Endpoints: []string{n.addr}, Holder: &mount{}, Logger: quiet()}
 	o.Secret[0] = 1
 	if _, err := Dial(t.Context(), o); !errs.Is(err, errs.Access) || !strings.Contains(err.Error(), "credentials") {
 		t.Fatalf("got %v", err)

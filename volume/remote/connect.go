@@ -19,18 +19,21 @@ func (c *Client) run(l *link) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		c.log.Warn("lost the connection to the server; calls wait", slog.String("server", c.opts.Endpoint), slog.Any("err", l.conn.Err()))
+		c.log.Warn("lost the connection to the server; calls wait", slog.String("server", l.at), slog.Any("err", l.conn.Err()))
 		var err error
 		if l, err = c.connect(c.ctx, func(error) bool { return false }); err != nil {
 			return // closed
 		}
-		c.log.Info("connected again", slog.String("server", c.opts.Endpoint))
+		c.log.Info("connected again", slog.String("server", l.at))
 	}
 }
 
 // keepAlive tells the server that we live, until the connection ends.
 func (c *Client) keepAlive(l *link) {
-	tick := time.NewTicker(c.opts.KeepAlive)
+	c.mu.Lock()
+	beat := c.beat
+	c.mu.Unlock()
+	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	for {
 		select {
@@ -41,9 +44,8 @@ func (c *Client) keepAlive(l *link) {
 			return
 		case <-tick.C:
 		}
-		// Urgent, so that it does not wait behind calls that wait.
 		sent := time.Now()
-		_, err := l.conn.Call(c.ctx, &rpc.Call{Method: mAlive, Urgent: true})
+		err := c.tellAlive(l, 3*beat)
 		if err == nil {
 			c.locks.heard(sent)
 			if !c.alive(sent) {
@@ -54,6 +56,61 @@ func (c *Client) keepAlive(l *link) {
 			l.conn.Close() // Resume will hear the same and deal with it
 		}
 	}
+}
+
+// tellAlive makes one keep-alive. Where there are other nodes, one of which may lead by now, a
+// server from which nothing comes for patience is given up: it may be paused, or cut off, and
+// the leases that it gave end soon. Before that, when it is late, the others are asked: once
+// one of them leads, there is nothing to wait for here.
+func (c *Client) tellAlive(l *link, patience time.Duration) error {
+	for {
+		// Urgent, so that it does not wait behind calls that wait.
+		call := &rpc.Call{Method: mAlive, Urgent: true}
+		if !c.nodes.several() {
+			_, err := l.conn.Call(c.ctx, call)
+			return err
+		}
+		before := l.conn.Pulse()
+		ctx, cancel := context.WithTimeout(c.ctx, patience)
+		asking := c.whenLate(ctx, l, patience/3)
+		_, err := l.conn.Call(ctx, call)
+		asking()
+		late := ctx.Err() != nil
+		cancel()
+		if !late || !errs.Is(err, errs.Canceled) || c.ctx.Err() != nil {
+			return err
+		}
+		if l.conn.Pulse().Still(before) {
+			c.log.Warn("the server does not answer", slog.String("server", l.at), slog.Duration("for", patience))
+			l.conn.Close()
+			return err
+		}
+	}
+}
+
+// whenLate asks the other nodes, until it is called off, whether one of them leads, beginning
+// after a while; and then it closes l. A node says so with a proof that no other one does.
+func (c *Client) whenLate(ctx context.Context, l *link, after time.Duration) (callOff func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(after):
+			}
+			if v, err := c.seek(ctx, visitTimeout, l); err == nil {
+				v.conn.Close()
+				c.log.Warn("another node leads", slog.String("node", v.at), slog.String("silent", l.at))
+				l.conn.Close()
+				return
+			}
+			after = stagger
+		}
+	}()
+	return func() { cancel(); <-over }
 }
 
 // unlink takes the dead link away and waits until its calls are accounted for.
@@ -70,13 +127,23 @@ func (c *Client) unlink(l *link) {
 	<-l.idle
 }
 
+const (
+	// changePause is the longest pause between two attempts while another node takes over,
+	// which is changeTime at most.
+	changePause = 200 * time.Millisecond
+	changeTime  = 30 * time.Second
+	// attachTimeout bounds the wait for a session of a node that leads, where there are others.
+	attachTimeout = 5 * time.Second
+)
+
 // connect tries until it has a link with a session, or an error is fatal, or ctx
 // ends.
 func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, error) {
 	p := newPause(c.opts.MaxBackoff)
 	var said time.Time
-	for {
-		l, err := c.try(ctx)
+	began := time.Now()
+	for round := 0; ; round++ {
+		l, err := c.try(ctx, round)
 		if err == nil {
 			c.mu.Lock()
 			c.link = l
@@ -89,7 +156,10 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			c.log.Warn("can't connect to the server; trying on", slog.String("server", c.opts.Endpoint), slog.Any("err", err))
+			c.log.Warn("can't connect to the server; trying on", slog.Any("servers", c.nodes.all()), slog.Any("err", err))
+		}
+		if c.nodes.several() && time.Since(began) < changeTime {
+			p.next = min(p.next, changePause)
 		}
 		if !p.wait(ctx) {
 			return nil, err
@@ -97,10 +167,16 @@ func (c *Client) connect(ctx context.Context, fatal func(error) bool) (*link, er
 	}
 }
 
-func (c *Client) try(ctx context.Context) (*link, error) {
-	conn, err := rpc.Dial(ctx, c.opts.Endpoint, c.opts.Transport, (*callbacks)(c))
+func (c *Client) try(ctx context.Context, round int) (*link, error) {
+	v, err := c.seek(ctx, visitTimeout<<min(round, 3), nil)
 	if err != nil {
 		return nil, err
+	}
+	conn := v.conn
+	if c.nodes.several() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attachTimeout<<min(round, 3))
+		defer cancel()
 	}
 	began := time.Now()
 	n, err := c.attach(ctx, conn)
@@ -109,10 +185,11 @@ func (c *Client) try(ctx context.Context) (*link, error) {
 	}
 	if err != nil {
 		conn.Close()
+		c.nodes.leads("") // it may have lost that meanwhile
 		return nil, err
 	}
 	c.locks.attached(began)
-	return &link{conn: conn, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
+	return &link{conn: conn, at: v.at, url: v.where.Leading, numbers: n, idle: make(chan struct{}), gone: make(chan struct{})}, nil
 }
 
 // attach resumes the session on conn, or begins one where there is none (any more).
@@ -131,7 +208,14 @@ func (c *Client) attach(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Call(ctx, &rpc.Call{Method: mResume, Header: resumeReq{c.id, c.token, held.Promised, held.Locks}, Payload: [][]byte{payload}})
+	var a resumeAns
+	_, err = conn.Call(ctx, &rpc.Call{
+		Method: mResume, Header: resumeReq{ID: c.id, Token: c.token, Promised: held.Promised, Locks: held.Locks, Terms: true},
+		Payload: [][]byte{payload}, Reply: &a, Optional: true,
+	})
+	if err == nil {
+		c.keep(a.Term)
+	}
 	if !errs.Is(err, errs.Fenced) {
 		return c.numbers, err
 	}
@@ -161,10 +245,27 @@ func (c *Client) begin(ctx context.Context, conn *rpc.Conn) (*numbers, error) {
 	if a.ID == 0 || len(a.Token) == 0 {
 		return nil, errs.Newf("remote.begin", errs.Invalid, "the server gave no session")
 	}
+	c.keep(a.Term)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.id, c.token, c.numbers = a.ID, a.Token, newNumbers()
 	return c.numbers, nil
+}
+
+// keep derives from the server's lease term how often it is to hear of us, and for how long after
+// that what it has delegated is certainly ours.
+func (c *Client) keep(term time.Duration) {
+	beat := c.opts.KeepAlive
+	if beat == 0 {
+		if term == 0 {
+			term = 8 * time.Second // of servers that don't tell it, 5 s or more
+		}
+		beat = term / 4
+	}
+	c.mu.Lock()
+	c.beat = beat
+	c.mu.Unlock()
+	c.locks.trustFor(2 * beat)
 }
 
 // cache asks for read leases in the session that conn was attached to.

@@ -23,8 +23,19 @@ var _ rpc.Handler = (*peer)(nil)
 // operation serves one method of a session.
 type operation func(ctx context.Context, s *session, r *rpc.Request) (rpc.Answer, error)
 
-// Serve implements rpc.Handler.
-func (p *peer) Serve(ctx context.Context, r *rpc.Request) (a rpc.Answer, err error) {
+// Serve implements rpc.Handler. What is answered may be from memory alone: that another session
+// has a lock, that this one has a lease, that it was heard of. So it is sent only while this
+// node certainly leads; else the connection is closed, and the mount asks where that is done.
+func (p *peer) Serve(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
+	a, err := p.admit(ctx, r)
+	if !p.srv.proven() {
+		p.conn.Close() // before this returns: then the answer isn't sent
+	}
+	return a, err
+}
+
+// admit serves a request, unless the server is about to end.
+func (p *peer) admit(ctx context.Context, r *rpc.Request) (a rpc.Answer, err error) {
 	if r.Urgent || r.Method == mAwaitLock {
 		// The urgent ones give back what others wait for: they are let in to the end.
 		// And a wait for a lock is none that the end should wait for.
@@ -117,7 +128,7 @@ func (p *peer) resume(ctx context.Context, r *rpc.Request) (rpc.Answer, error) {
 		return rpc.Answer{}, err
 	}
 	held.Promised, held.Locks = q.Promised, q.Locks
-	return rpc.Answer{}, p.srv.resume(ctx, p, q, held)
+	return p.srv.resume(ctx, p, q, held)
 }
 
 // plain makes an operation of a call that changes nothing, or may come twice.

@@ -36,6 +36,23 @@
 // locks of an inode are delegated to the session, the client decides and the server is
 // told when it asks (mRecallLocks).
 //
+// # Several nodes
+//
+// One of them leads and has the sessions; to the others the server's side is a Door. A mount is
+// given one node or more, asks each whether it leads (mWhere) and learns the others, all in
+// turn and not one after the other's silence (seek.go), and begins or resumes where one does. A
+// change of leader is to it what a restart of the server is: it resumes, says what it holds, and
+// sends again under their numbers what was in flight. Where it knows of several, a server that is
+// silent for three keep-alives is given up, unless bytes move; and as soon as one is late, when
+// another node says that it leads, which it says with a proof.
+//
+// A node that leads no more may not know it, nor that the next one has given away what it
+// remembers. So no answer is sent, of any method, unless Sessions.Leads is true when it is there
+// (peer.Serve): until then nobody else can have granted anything. Without, the connection is closed
+// and nothing said. That an answer then takes long on its way does no harm: keep-alives count from
+// when they were sent, leases have tokens. Keep-alives are a quarter of the lease term, which the
+// server tells when a session begins or is resumed.
+//
 // # The end of a session
 //
 // When the server says that the session is over (it was silent for too long), the

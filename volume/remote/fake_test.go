@@ -153,6 +153,7 @@ type store struct {
 	open      atomic.Bool // as volume/lease.Table.Ready
 	delegate  atomic.Bool // locks, to sessions that are alone with an inode
 	lockCalls atomic.Int64
+	deposed   atomic.Bool
 }
 
 // record is what the store keeps of a session for good.
@@ -200,6 +201,8 @@ func (st *store) crash() {
 	st.locks = st.newLocks()
 }
 
+func (st *store) Leads() bool { return !st.deposed.Load() }
+
 func (st *store) Begin(_ context.Context, node string, holder api.Holder) (Session, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -227,7 +230,7 @@ func (st *store) openLocked(id twofold.SessionID, holder api.Holder, held api.He
 		s.pins[o.Ino] = o.Count
 	}
 	st.sessions[id] = s
-	st.locks.Restore(s, held.Locks)
+	st.locks.Restore(s, held.Locks, func(twofold.Ino) bool { return false })
 	return s
 }
 
@@ -261,6 +264,7 @@ func (s *fakeSession) Cache() time.Duration {
 	s.caches = true
 	return time.Minute
 }
+func (s *fakeSession) LeaseTerm() time.Duration { return time.Minute }
 func (s *fakeSession) Homes() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -451,7 +455,7 @@ func (m *mount) losses() int {
 
 func dialNode(t testing.TB, addr string, m *mount) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), Options{Endpoint: addr, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
+	c, err := Dial(t.Context(), Options{Endpoints: []string{addr}, Secret: secret(t), Holder: m, Logger: quiet(), Caches: m.caches, KeepAlive: 20 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,13 @@ func (t *lockTable) apply(in *lockInode, l api.Lock) {
 	t.count += set.Apply(lockOwner(l), l)
 }
 
+// trustFor sets trust.
+func (t *lockTable) trustFor(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trust = d
+}
+
 // heard notes that the server heard of us at that moment or later. If it may have missed
 // us for too long before, what it delegated to us is in doubt.
 func (t *lockTable) heard(at time.Time) {

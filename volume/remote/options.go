@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"twofold/cluster/rpc"
@@ -12,10 +13,12 @@ import (
 	"twofold/volume/api"
 )
 
-// Options of Dial. Endpoint, Secret, Holder and Logger are required.
+// Options of Dial. Endpoints, Secret, Holder and Logger are required.
 type Options struct {
-	Endpoint string // host:port of the server's S3 port
-	Secret   rpc.Secret
+	// Endpoints are HOST:PORT, or URLs, of S3 ports of the store's nodes. Any one that
+	// answers is enough: it tells the others.
+	Endpoints []string
+	Secret    rpc.Secret
 	// Holder's Held and Lost are called while there is no connection: they must not
 	// wait for calls of the client. Lost may start some (opens of the files that are
 	// still needed), which then run in the new session.
@@ -27,7 +30,7 @@ type Options struct {
 	// has cached: the server that is attached to next may be one that does not know of it.
 	Caches bool
 	// KeepAlive is how often the server is told that this mount lives, which must be
-	// well within its lease term. Default 2 s.
+	// well within its lease term. Default a quarter of that.
 	KeepAlive time.Duration
 	// RetryFor is for how long a call is repeated while the server says that it can't
 	// serve it now (errs.Unavailable: an election, a start); default 30 s. For a
@@ -48,9 +51,6 @@ func (o Options) withDefaults() Options {
 		}
 		o.Node = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
-	if o.KeepAlive == 0 {
-		o.KeepAlive = 2 * time.Second
-	}
 	if o.RetryFor == 0 {
 		o.RetryFor = 30 * time.Second
 	}
@@ -65,7 +65,7 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) check() error {
-	if o.Endpoint == "" || o.Secret == (rpc.Secret{}) || o.Holder == nil || o.Logger == nil {
+	if len(o.Endpoints) == 0 || slices.Contains(o.Endpoints, "") || o.Secret == (rpc.Secret{}) || o.Holder == nil || o.Logger == nil {
 		return errs.Newf("remote.Dial", errs.Invalid, "an option is missing")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"log/slog"
 	"sync"
+	"time"
 
 	"twofold"
 	"twofold/cluster/rpc"
@@ -90,6 +91,31 @@ func (s *Server) leave() {
 	}
 }
 
+// lapse is for how long the proof that this node leads may be missing before a connection is
+// given up for it.
+const lapse = 500 * time.Millisecond
+
+// proven reports whether what is known here may be answered. A proof that is missing is waited
+// for: it comes again, unless another node leads.
+func (s *Server) proven() bool {
+	if s.sessions.Leads() {
+		return true
+	}
+	tick := time.NewTicker(lapse / 50)
+	defer tick.Stop()
+	for end := time.Now().Add(lapse); time.Now().Before(end); {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return false
+		}
+		if s.sessions.Leads() {
+			return true
+		}
+	}
+	return false
+}
+
 // begin makes a session for a mount that has none.
 func (s *Server) begin(ctx context.Context, p *peer, node string) (beginAns, error) {
 	ses := newSession(s)
@@ -107,20 +133,23 @@ func (s *Server) begin(ctx context.Context, p *peer, node string) (beginAns, err
 		return beginAns{}, err
 	}
 	s.log.Debug("mount connected", slog.String("mount", node), slog.Uint64("session", uint64(vol.ID())), slog.String("peer", p.conn.RemoteAddr()))
-	return beginAns{ID: vol.ID(), Token: vol.Token()}, nil
+	return beginAns{ID: vol.ID(), Token: vol.Token(), Term: vol.LeaseTerm()}, nil
 }
 
 // resume continues a session on a new connection.
-func (s *Server) resume(ctx context.Context, p *peer, r resumeReq, held api.Held) error {
+func (s *Server) resume(ctx context.Context, p *peer, r resumeReq, held api.Held) (rpc.Answer, error) {
 	ses, err := s.find(ctx, r, held)
 	if err != nil {
-		return err
+		return rpc.Answer{}, err
 	}
 	if err := p.adopt(ses); err != nil {
-		return err
+		return rpc.Answer{}, err
 	}
 	s.log.Debug("mount is back", slog.Uint64("session", uint64(r.ID)), slog.String("peer", p.conn.RemoteAddr()))
-	return nil
+	if !r.Terms {
+		return rpc.Answer{}, nil
+	}
+	return rpc.Answer{Header: resumeAns{ses.vol.LeaseTerm()}}, nil
 }
 
 // find returns the live session, or has the volume bring it back. One at a time for

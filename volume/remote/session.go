@@ -48,6 +48,16 @@ func newSession(s *Server) *session {
 	return ses
 }
 
+// Peer is the address that the mount is connected from; empty while it is away.
+func (s *session) Peer() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		return ""
+	}
+	return s.conn.RemoteAddr()
+}
+
 func (s *session) start(vol Session) { s.vol, s.files, s.locks = vol, vol.Files(), vol.Locks() }
 
 // attach makes c the mount's connection; an older one is closed.

@@ -10,6 +10,10 @@ import (
 
 // Sessions is what the server's side needs of the volume. Safe for concurrent use.
 type Sessions interface {
+	// Leads reports whether what the volume remembers may be answered now: false where
+	// another node may have taken over. It may be false for a moment without that. It must
+	// be quick.
+	Leads() bool
 	// Begin makes a session for the mount on node (host name and pid, for people).
 	// holder is called back for leases until the session ended; it works across
 	// connections of the mount.
@@ -30,6 +34,8 @@ type Session interface {
 	ID() twofold.SessionID
 	// Token is what a mount must show to resume: at least 16 random bytes.
 	Token() []byte
+	// LeaseTerm is how long the mount may be silent and keep its leases and locks.
+	LeaseTerm() time.Duration
 	// Cache tells that the mount takes read leases from now on: without, it is never
 	// granted any. It returns the lease term, for which they stay good after the mount was
 	// heard of last (Alive); 0 where the session gets none.
@@ -52,7 +58,8 @@ type Session interface {
 	// Alive tells that the mount was heard of, or is connected again. errs.Fenced
 	// where the session has ended. It must be quick.
 	Alive() error
-	// Done is closed when the session has ended, however that came.
+	// Done is closed when the session has ended, however that came, or goes on at another
+	// node: the connection is closed then.
 	Done() <-chan struct{}
 	// End ends the session because the mount asked for it: everything was flushed.
 	End(ctx context.Context) error

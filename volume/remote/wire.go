@@ -54,6 +54,7 @@ const (
 	mAcquireDir   rpc.Method = 49
 	mBatch        rpc.Method = 50
 	mInos         rpc.Method = 51
+	mWhere        rpc.Method = 52 // without a session; errs.Unsupported of servers that are the only one
 
 	// What the server sends; mInvalidate only where there was an mCache.
 	mRecall      rpc.Method = 64
@@ -77,6 +78,7 @@ type (
 	beginAns struct {
 		ID    twofold.SessionID `cbor:"1,keyasint"`
 		Token []byte            `cbor:"2,keyasint"`
+		Term  time.Duration     `cbor:"3,keyasint,omitempty"` // ns: what silence a mount's leases bear
 	}
 	// resumeReq has the CBOR of api.Held as payload: it can be long.
 	resumeReq struct {
@@ -84,6 +86,10 @@ type (
 		Token    []byte            `cbor:"2,keyasint"`
 		Promised int64             `cbor:"3,keyasint,omitempty"` // api.Held's
 		Locks    []api.HeldLocks   `cbor:"4,keyasint,omitempty"` // likewise; api.MaxLocks of them fit
+		Terms    bool              `cbor:"5,keyasint,omitempty"` // answer with resumeAns; mounts of before know none
+	}
+	resumeAns struct {
+		Term time.Duration `cbor:"1,keyasint,omitempty"` // as of beginAns
 	}
 	// cacheReq is for mCache; mounts of before directory leases have none.
 	cacheReq struct {
