@@ -427,7 +427,7 @@ func (w *twin) list(r api.Files, d twofold.Ino) {
 // TestBehindIsAsWithout: random operations through package behind and without it are answered
 // alike, for the mount itself and for others, and leave the same tree.
 func TestBehindIsAsWithout(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed, batches := uint64(time.Now().UnixNano()), 0
 	for round := range 4 {
 		t.Logf("seed %d", seed+uint64(round))
 		a, b := newFakeVolume(), newFakeVolume()
@@ -458,9 +458,10 @@ func TestBehindIsAsWithout(t *testing.T) {
 		}
 		a.mu.Lock()
 		t.Logf("%d batches", a.batches)
-		if a.batches == 0 {
-			t.Error("nothing was done behind")
-		}
+		batches += a.batches
 		a.mu.Unlock()
+	}
+	if batches == 0 { // of one round on a slow machine there may be none: others took each lease back
+		t.Error("nothing was done behind")
 	}
 }
