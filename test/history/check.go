@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -22,12 +23,20 @@ type History struct {
 	Notes  string  `json:"notes,omitempty"` // faults
 }
 
-func (h *History) model() porcupine.Model {
+// model is what porcupine checks. beyond is set where it could not follow an order.
+func (h *History) model(beyond *atomic.Bool) porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return newTree(h.Root, h.Losses) },
-		Step: func(state, in, out any) (bool, any) {
-			ok, next := state.(*tree).step(in.(*Op), out.(*Out))
-			return ok, next
+		Step: func(state, in, out any) (ok bool, next any) {
+			defer func() {
+				if r := recover(); r == errTooMany {
+					beyond.Store(true)
+					ok, next = false, state
+				} else if r != nil {
+					panic(r)
+				}
+			}()
+			return state.(*tree).step(in.(*Op), out.(*Out))
 		},
 		Equal:             equalTrees,
 		Hash:              hashTree,
@@ -55,9 +64,15 @@ func (h *History) operations() (ops []porcupine.Operation) {
 	return ops
 }
 
-// check looks for an order. Timed out, the result is porcupine.Unknown.
+// check looks for an order. Timed out, the result is porcupine.Unknown; so it is where an
+// order could not be followed to its end, because of what there is to keep of it.
 func (h *History) check(limit time.Duration) porcupine.CheckResult {
-	return porcupine.CheckOperationsTimeout(h.model(), h.operations(), limit)
+	var beyond atomic.Bool
+	result := porcupine.CheckOperationsTimeout(h.model(&beyond), h.operations(), limit)
+	if result == porcupine.Illegal && beyond.Load() {
+		result = porcupine.Unknown
+	}
+	return result
 }
 
 // before is the history up to a moment: what had not returned by then has an unknown
@@ -137,7 +152,7 @@ func (h *History) save(dir string, limit time.Duration) (files []string, short *
 			return files, short, err
 		}
 	}
-	model := drawn.model()
+	model := drawn.model(new(atomic.Bool))
 	_, info := porcupine.CheckOperationsVerbose(model, drawn.operations(), limit)
 	err = porcupine.VisualizePath(model, info, base+".html")
 	return append(files, base+".html"), short, err

@@ -1,9 +1,12 @@
 package history
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
-// maxMaybe bounds how many contents an inode may have after losses. Beyond, the
-// history is cut (campaign.go): it can't be, with the rounds as they are.
+// maxMaybe bounds how many contents an inode may have after losses. Beyond, an order is
+// not followed further (History.check): it was met once in 2,000 rounds.
 const maxMaybe = 256
 
 // union is a sorted set of both.
@@ -102,9 +105,12 @@ func (t *tree) change(id uint64, view int, held bool, f func(content) content) {
 	e.now = each(was, f)
 	e.etag = ""
 	if len(e.now) > maxMaybe || len(e.olds) > maxMaybe {
-		panic("history: too many possible contents of one inode")
+		panic(errTooMany)
 	}
 }
+
+// errTooMany is what a step panics with that can't be followed.
+var errTooMany = errors.New("too many possible contents of one inode")
 
 // synced is fsync(2) that succeeded.
 func (t *tree) synced(id uint64, view int) {
