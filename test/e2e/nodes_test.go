@@ -218,7 +218,7 @@ func alone(t *testing.T, nodes []*harness.Server) {
 	}
 	eventually(t, "what is waited for", func() error {
 		for _, s := range nodes[1:] {
-			if want := "waiting: for " + s.Address + ": connection refused\n"; !nodes[0].Says(want) {
+			if want := "waiting: for http://" + s.Address + ": connection refused\n"; !nodes[0].Says(want) {
 				return fmt.Errorf("no %q in\n%s", want, nodes[0].Log())
 			}
 		}
