@@ -126,6 +126,7 @@ func (n *Node) leadTerm(term uint64, found bool) {
 	<-over
 	orderly := n.ctx.Err() != nil && n.leadsIn(term)
 	n.leads.cur.Store(nil)
+	n.where.touch() // also where nobody follows yet: what is served here is to go elsewhere
 	n.opts.Cluster.Views.Unlead(l)
 	defer n.opts.Cluster.Views.Closed(l)
 	if orderly {
